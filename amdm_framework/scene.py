@@ -1,0 +1,155 @@
+"""What the picture should show, in terms no model owns: every provider takes from a scene what it understands."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+from PIL import Image
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails
+
+from .errors import did_you_mean
+
+
+def _check_box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box
+    if not all(math.isfinite(value) for value in box):
+        raise ValueError(f"box {list(box)} holds a number that is not finite")
+    if any(value > 1 for value in box):
+        raise ValueError(
+            f"box {list(box)} lies outside [0, 1]; boxes are [left, top, right, bottom] as fractions of the picture's "
+            "width and height. These look like pixels: divide by the picture's width and height"
+        )
+    if any(value < 0 for value in box):
+        raise ValueError(f"box {list(box)} lies outside [0, 1]; boxes are fractions of the picture's width and height")
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(
+            f"box {list(box)} is reversed or empty; boxes are [left, top, right, bottom] with left < right and "
+            f"top < bottom: did you mean {[min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]}?"
+        )
+    return box
+
+
+Box = Annotated[tuple[float, float, float, float], AfterValidator(_check_box)]
+"""Left, top, right, bottom as fractions of the picture's width and height, all in [0, 1]."""
+
+
+class StrictModel(BaseModel):
+    """A pydantic model that refuses unknown keys and cannot be changed after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Instance(StrictModel):
+    """One thing in the picture: what it is and where."""
+
+    phrase: str = Field(min_length=1, description="What it is, e.g. `a red hair girl`.")
+    box: Box = Field(description="Where it is: left, top, right, bottom in [0, 1].")
+
+
+class Interaction(StrictModel):
+    """What one instance does to another."""
+
+    subject: str = Field(description="Name of the acting instance.")
+    action: str = Field(min_length=1, description="The action's word, e.g. `drinking`.")
+    object: str = Field(description="Name of the instance acted upon.")
+
+
+def _resolve_image(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str | Path):
+        return value
+    base = (info.context or {}).get("base_dir")
+    return Path(base, value) if base is not None else Path(value)
+
+
+class Reference(StrictModel):
+    """A picture that says something words cannot: a style, a face, a depth map."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    role: str = Field(min_length=1, description="What the picture is for, e.g. `style`; providers look for their role.")
+    image: Annotated[
+        Path | Image.Image, BeforeValidator(_resolve_image), WithJsonSchema({"type": "string", "format": "path"})
+    ] = Field(description="The picture: a file (relative to the scene's file), or a PIL picture from Python.")
+    instance: str | None = Field(default=None, description="Name of the instance it speaks about [the whole picture].")
+
+    @field_validator("image")
+    @classmethod
+    def _must_exist(cls, image: Path | Image.Image) -> Path | Image.Image:
+        if isinstance(image, Path) and not image.is_file():
+            raise ValueError(f"no such picture: {image}")
+        return image
+
+    def open(self) -> Image.Image:
+        """Return the picture as 8-bit RGB.
+
+        Raises:
+            ValueError: the file is not a picture that can be read.
+        """
+        if isinstance(self.image, Image.Image):
+            return self.image.convert("RGB")
+        try:
+            with Image.open(self.image) as picture:
+                return picture.convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{self.image.name} is not a picture that can be read: {error}") from error
+
+
+class Scene(StrictModel):
+    """What one picture should show, independent of any model."""
+
+    caption: str = Field(default="", description="The whole picture in words.")
+    negative: str = Field(default="", description="What the picture should not show.")
+    instances: dict[str, Instance] = Field(default_factory=dict, description="Things in the picture, by name.")
+    interactions: tuple[Interaction, ...] = Field(default=(), description="Who does what to whom.")
+    references: tuple[Reference, ...] = Field(default=(), description="Pictures the models may look at.")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_names(cls, data: Any, handler: ModelWrapValidatorHandler[Scene]) -> Scene:
+        # Around the fields' own checks, so that a wrong name is reported together with whatever else is wrong.
+        mistakes: list[InitErrorDetails] = _unknown_names(data) if isinstance(data, dict) else []
+        try:
+            scene = handler(data)
+        except ValidationError as error:
+            mistakes = [_again(item) for item in error.errors()] + mistakes
+        if mistakes:
+            raise ValidationError.from_exception_data(cls.__name__, mistakes)
+        return scene
+
+
+def _unknown_names(data: dict[str, Any]) -> list[InitErrorDetails]:
+    instances = data.get("instances", {})
+    if not isinstance(instances, dict):
+        return []
+    mistakes: list[InitErrorDetails] = []
+    for field, keys in (("interactions", ("subject", "object")), ("references", ("instance",))):
+        entries = data.get(field, ())
+        for index, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
+            for key in keys:
+                given = entry.get(key) if isinstance(entry, dict) else getattr(entry, key, None)
+                if isinstance(given, str) and given not in instances:
+                    known = ", ".join(map(str, instances)) or "none"
+                    hint = did_you_mean(given, map(str, instances))
+                    error = ValueError(f"there is no instance named {given!r}.{hint} Instances: {known}")
+                    location = (field, index, key)
+                    mistakes.append({"type": "value_error", "loc": location, "input": given, "ctx": {"error": error}})
+    return mistakes
+
+
+def _again(item: ErrorDetails) -> InitErrorDetails:
+    return {"type": item["type"], "loc": item["loc"], "input": item["input"], "ctx": item.get("ctx", {})}

@@ -1,0 +1,1 @@
+"""How several samples become one: a registry of strategies, one file each."""
