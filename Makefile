@@ -9,6 +9,9 @@ VENV_PYTHON := .venv/bin/python
 # Framework, plugins and zoo are separate distributions, installed as such.
 DISTRIBUTIONS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml zoo/pyproject.toml))
 
+# Compiling every module beforehand takes longer than all the rest; Python compiles those it imports.
+PIP_OPTIONS := --disable-pip-version-check --no-compile --constraint constraints.txt
+
 HAS_NVIDIA_GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes || echo no)
 
 # The stamp's name changes with whatever decides what is installed, so an unchanged environment is not touched again.
@@ -62,13 +65,13 @@ $(STAMP):
 		echo "making .venv with $$($$found --version)"; \
 		$$found -m venv --clear .venv || { echo "make: Debian and Ubuntu keep venv in the package python3-venv" >&2; exit 1; }; \
 	fi
-	$(VENV_PYTHON) -m pip install --quiet --constraint constraints.txt hatchling editables
+	$(VENV_PYTHON) -m pip install --quiet $(PIP_OPTIONS) hatchling editables
 	@if [ $(HAS_NVIDIA_GPU) = yes ]; then \
 		cpu_build=$$(sed -n 's/^torch==//p' constraints.txt)+cpu; \
-		$(VENV_PYTHON) -m pip install --constraint constraints.txt "torch!=$$cpu_build" \
+		$(VENV_PYTHON) -m pip install $(PIP_OPTIONS) "torch!=$$cpu_build" \
 			|| echo "the package index offers no CUDA build of torch: the networks will run on the CPU" >&2; \
 	fi
-	$(VENV_PYTHON) -m pip install --constraint constraints.txt --no-build-isolation \
+	$(VENV_PYTHON) -m pip install $(PIP_OPTIONS) --no-build-isolation \
 		$(patsubst %,--editable %,$(patsubst .,'.[dev]',$(DISTRIBUTIONS)))
 	@rm -f .venv/installed-*
 	@touch $@

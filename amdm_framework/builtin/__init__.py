@@ -1,0 +1,1 @@
+"""The framework's own providers and strategies, registered through the same hooks as anybody's."""

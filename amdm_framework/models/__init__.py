@@ -1,0 +1,1 @@
+"""What every provider of the Stable Diffusion family needs: checkpoints, base components, shared weights."""

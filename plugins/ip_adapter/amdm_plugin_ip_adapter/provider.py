@@ -1,0 +1,296 @@
+"""The provider: Stable Diffusion with an IP-Adapter, encoding reference pictures once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPVisionModelWithProjection
+
+from amdm_framework.errors import InputError
+from amdm_framework.latents import LatentSpace, NoiseSchedule
+from amdm_framework.models.checkpoints import (
+    TensorMapping,
+    build_on_meta,
+    locate_reference,
+    read_tensors,
+    resolve_reference,
+)
+from amdm_framework.models.components import (
+    COMPONENTS,
+    base_at,
+    default_size,
+    latent_space,
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    open_base,
+)
+from amdm_framework.models.context import LoadContext
+from amdm_framework.models.digests import tensor_infos
+from amdm_framework.models.ldm_configs import SCHEDULER_CONFIG
+from amdm_framework.models.prompt_encoding import PromptGroup
+from amdm_framework.models.references import pick_weights
+from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextConditioning
+from amdm_framework.models.stored_components import Component
+from amdm_framework.provider import NoisePrediction, ProviderReport, ProviderSpec, RunSettings, Step, WeightFile
+
+from .checkpoint import Adapter, AdapterKind, attach_adapter, check_adapter, cross_attention_layers
+from .condition import IPAdapterCondition, condition_from_scene
+from .image_encoder import (
+    Fit,
+    build_image_encoder,
+    find_image_encoder,
+    image_states,
+    load_image_encoder,
+    open_image_encoder,
+    preprocess,
+    unconditional_states,
+)
+from .options import IPAdapterOptions
+from .regions import check_size, region_masks
+from .strength import layer_scales_set
+
+_PICTURES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class ReferenceGroup(PromptGroup):
+    """Images of a batch that one UNet call can serve: texts of one length, equally many references, equal scales.
+
+    References of one image share one softmax, so an image with fewer cannot be padded to one with more; and a UNet has
+    one scale per layer at a time.
+
+    Attributes:
+        arguments: keyword arguments of a UNet call, for conditional rows only (False) and for both halves (True).
+        scales: one per cross-attention layer.
+    """
+
+    arguments: Mapping[bool, Mapping[str, Any]]
+    scales: tuple[float, ...]
+
+
+class IPAdapterProvider(StableDiffusionProvider):
+    """A Stable Diffusion UNet whose cross-attention layers attend to tokens of reference pictures as well.
+
+    Args:
+        adapter: what `attach_adapter` returned for the UNet.
+        image_encoder: the CLIP vision model the adapter was trained with.
+        fit: how pictures are made square.
+        components: those of `StableDiffusionProvider`.
+    """
+
+    def __init__(
+        self, adapter: Adapter, image_encoder: CLIPVisionModelWithProjection, fit: Fit, **components: Any
+    ) -> None:
+        super().__init__(**components)
+        self.adapter = adapter
+        self.image_encoder = image_encoder
+        self.fit = fit
+        self._unconditional_tokens: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+
+    def encode(self, conditions: Sequence[IPAdapterCondition], settings: RunSettings) -> TextConditioning:
+        """Encode prompts and reference pictures.
+
+        Raises:
+            InputError: a picture that cannot be read, a block without cross-attention, a size that regions do not fit.
+        """
+        try:
+            pictures = [reference.open() for condition in conditions for reference in condition.references]
+            masks = [region_masks(one.references, settings.height, settings.width) for one in conditions]
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if any(mask is not None for mask in masks):
+            levels = len(self.unet.config.block_out_channels)
+            check_size(settings.height, settings.width, self.latent_space.scale, levels)
+        scales = [condition.strength.layer_scales(self.adapter.layers) for condition in conditions]
+        conditioning = super().encode(conditions, settings)
+        tokens = torch.split(self._tokens(pictures), [len(condition.references) for condition in conditions])
+        groups: list[PromptGroup] = []
+        for text in conditioning.groups:
+            rows = range(len(conditions)) if text.rows is None else text.rows.tolist()
+            alike: dict[Any, list[int]] = {}
+            for position, row in enumerate(rows):
+                alike.setdefault((len(tokens[row]), masks[row] is None, scales[row]), []).append(position)
+            for positions in alike.values():
+                chosen = [rows[position] for position in positions]
+                own_masks = [mask for row in chosen if (mask := masks[row]) is not None]
+                groups.append(
+                    ReferenceGroup(
+                        rows=None if len(chosen) == len(conditions) else torch.tensor(chosen, device=tokens[0].device),
+                        conditional=text.conditional[positions],
+                        both=None if text.both is None else torch.cat([half[positions] for half in text.both.chunk(2)]),
+                        arguments=self._arguments(
+                            torch.stack([tokens[row] for row in chosen]), own_masks, settings.guided
+                        ),
+                        scales=scales[chosen[0]],
+                    )
+                )
+        return TextConditioning(groups, settings)
+
+    def unet_arguments(
+        self, step: Step, conditioning: TextConditioning, group: PromptGroup, guided: bool
+    ) -> Mapping[str, Any]:
+        assert isinstance(group, ReferenceGroup)
+        return group.arguments[guided]
+
+    def predict_noise(self, latents: torch.Tensor, step: Step, conditioning: TextConditioning) -> NoisePrediction:
+        # The attention processors would split the tokens of too few rows among too many, without an error.
+        encoded = sum(len(group.conditional) for group in conditioning.groups)
+        if len(latents) != encoded:
+            raise InputError(f"found latents of {len(latents)} images, but {encoded} conditions were encoded")
+        return super().predict_noise(latents, step, conditioning)
+
+    def predict_group(
+        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup
+    ) -> NoisePrediction:
+        assert isinstance(group, ReferenceGroup)
+        with layer_scales_set(self.adapter.processors, group.scales):
+            return super().predict_group(latents, step, conditioning, group)
+
+    def modules(self) -> Mapping[str, torch.nn.Module]:
+        return {
+            **super().modules(),
+            "image_encoder": self.image_encoder,
+            "image_projection": self.adapter.projection,
+        }
+
+    def _arguments(
+        self, tokens: torch.Tensor, masks: Sequence[torch.Tensor], guided: bool
+    ) -> Mapping[bool, Mapping[str, Any]]:
+        # (b, N, T, D) tokens and b masks (N, H, W), or none.
+        arguments = {False: _unet_arguments(tokens, masks)}
+        if guided:
+            unconditional = self._tokens_of_no_picture().expand_as(tokens)
+            arguments[True] = _unet_arguments(torch.cat([unconditional, tokens]), [*masks, *masks])
+        return arguments
+
+    def _tokens(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        # One picture for many images of a batch is encoded once.
+        pixels = preprocess(pictures, self.image_encoder.config.image_size, self.fit)
+        unique, inverse = torch.unique(pixels, dim=0, return_inverse=True)
+        states = [image_states(self.image_encoder, self.adapter.kind, some) for some in unique.split(_PICTURES_AT_ONCE)]
+        tokens: torch.Tensor = self.adapter.projection(torch.cat(states))
+        return tokens[inverse.to(tokens.device)]
+
+    def _tokens_of_no_picture(self) -> torch.Tensor:
+        # (1, T, D), a constant of the model: with a plus adapter it takes a whole pass of the image encoder.
+        weight = self.image_encoder.visual_projection.weight
+        place = weight.device, weight.dtype
+        if place not in self._unconditional_tokens:
+            states = unconditional_states(self.image_encoder, self.adapter.kind)
+            self._unconditional_tokens[place] = self.adapter.projection(states)
+        return self._unconditional_tokens[place]
+
+
+def _unet_arguments(tokens: torch.Tensor, masks: Sequence[torch.Tensor]) -> Mapping[str, Any]:
+    arguments: dict[str, Any] = {"added_cond_kwargs": {"image_embeds": [tokens]}}
+    if masks:
+        arguments["cross_attention_kwargs"] = {"ip_adapter_masks": [torch.stack(list(masks)).to(tokens.device)]}
+    return arguments
+
+
+def load(options: IPAdapterOptions, context: LoadContext) -> IPAdapterProvider:
+    """Load the base model, the image encoder and the adapter.
+
+    Raises:
+        CheckpointError: one of them is missing, damaged or does not fit the others.
+        InputError: a preset or block scale that does not fit the base.
+    """
+    base = open_base(options.base, context, **_how(options))
+    encoder_path = find_image_encoder(options.image_encoder, context)
+    encoder_component = open_image_encoder(encoder_path, options.image_encoder)
+    encoder = build_image_encoder(encoder_component)
+    tensors = read_tensors(resolve_reference(options.checkpoint, context))
+    unet_component, vae_component = base.component("unet"), base.component("vae")
+    # Before anything large is loaded.
+    kind = _check(options, unet_component, tensors, encoder)
+    tokenizer = base.tokenizer()
+    unet = load_unet(base, context)
+    adapter = attach_adapter(unet, tensors, kind, context)
+    context.weight_files += [WeightFile("adapter", file) for file in tensors.files]
+    return IPAdapterProvider(
+        adapter,
+        load_image_encoder(encoder, encoder_component, context),
+        options.fit,
+        unet=unet,
+        vae=load_vae(base, context),
+        tokenizer=tokenizer,
+        text_encoder=load_text_encoder(base, context),
+        latent_space=latent_space(unet_component.config, vae_component),
+        noise_schedule=base.noise_schedule(),
+    )
+
+
+def inspect(options: IPAdapterOptions, context: LoadContext) -> ProviderReport:
+    """Report what the files say, without loading a network or fetching anything.
+
+    Where the base would have to be fetched first, the report says what all Stable Diffusion 1.x models share. The
+    adapter is compared with base and image encoder where all three are here.
+
+    Raises:
+        CheckpointError: a reference leads nowhere, or the files do not belong together.
+        InputError: a preset or block scale that does not fit the base.
+    """
+    base_path = _locate(options.base, context, COMPONENTS)
+    encoder_path = _locate(options.image_encoder, context, [""])
+    adapter_path = _locate(options.checkpoint, context, [""])
+    wanted = {options.base: base_path, options.checkpoint: adapter_path, options.image_encoder: encoder_path}
+    downloads = tuple(reference for reference, path in wanted.items() if path is None)
+    space = LatentSpace(channels=4, scale=8, scaling_factor=0.18215)
+    schedule, size = NoiseSchedule.from_scheduler_config(SCHEDULER_CONFIG), (512, 512)
+    stored = {}
+    if base_path is not None:
+        base = base_at(base_path, options.base, context, **_how(options))
+        stored = {name: base.component(name) for name in COMPONENTS}
+        space, schedule = latent_space(stored["unet"].config, stored["vae"]), base.noise_schedule()
+        size = default_size(stored["unet"].config, space.scale)
+    if encoder_path is not None:
+        stored["image_encoder"] = open_image_encoder(encoder_path, options.image_encoder)
+    if adapter_path is not None:
+        stored["adapter"] = Component({}, read_tensors(adapter_path))
+    if not downloads:
+        encoder = build_image_encoder(stored["image_encoder"])
+        _check(options, stored["unet"], stored["adapter"].tensors, encoder)
+    components = {name: tensor_infos(part.tensors, name, context.dtype) for name, part in stored.items()}
+    return ProviderReport(space, schedule, size, components, downloads)
+
+
+def _check(
+    options: IPAdapterOptions, unet: Component, tensors: TensorMapping, encoder: CLIPVisionModelWithProjection
+) -> AdapterKind:
+    # That base, adapter and image encoder belong together, and that the base has the blocks the options name.
+    empty = build_on_meta(lambda: UNet2DConditionModel.from_config(dict(unet.config)))
+    kind = check_adapter(tensors, tensors.source, empty, encoder.config)
+    options.strength().layer_scales(cross_attention_layers(empty))
+    return kind
+
+
+def _how(options: IPAdapterOptions) -> dict[str, Any]:
+    return options.model_dump(include={"variant", "tokenizer"})
+
+
+def _locate(reference: str, context: LoadContext, folders: Sequence[str]) -> Path | None:
+    # A folder in the Hub's cache may hold configs only, or what an interrupted download left.
+    path = locate_reference(reference, context)
+    if path is None or path.is_file() or not reference.startswith("hf://"):
+        return path
+    parts = [path / folder for folder in folders]
+    complete = all(part.is_dir() and pick_weights([entry.name for entry in part.iterdir()]) for part in parts)
+    return path if complete else None
+
+
+SPEC = ProviderSpec(
+    name="ip_adapter",
+    summary="IP-Adapter: a Stable Diffusion model that draws after reference pictures as well as a prompt.",
+    options=IPAdapterOptions,
+    condition=IPAdapterCondition,
+    condition_from_scene=condition_from_scene,
+    load=load,
+    inspect=inspect,
+)

@@ -1,0 +1,1 @@
+"""Training of the zoo's models: `python -m amdm_shapes_zoo.train`."""
