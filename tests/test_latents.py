@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
 from amdm_framework.errors import IncompatibleProvidersError, InputError
 from amdm_framework.latents import LatentSpace, NoiseSchedule, check_compatible
-from diffusers import DDIMScheduler, DDPMScheduler
 
 STABLE_DIFFUSION = {
     "_class_name": "PNDMScheduler",

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from amdm_framework.regions import instance_masks
 from amdm_framework.scene import Instance, Scene
 
@@ -24,7 +25,7 @@ def test_a_mask_covers_exactly_the_area_of_its_box(box):
     mask = instance_masks([scene(box)], 8, 8, CPU)
     area = (box[2] - box[0]) * (box[3] - box[1])
     assert mask.sum().item() / 64 == pytest.approx(area, abs=1e-6)
-    assert 0 <= mask.min() and mask.max() <= 1
+    assert mask.min() >= 0 and mask.max() <= 1
 
 
 def test_scenes_with_fewer_instances_get_empty_masks():

@@ -34,11 +34,10 @@ def draw(seeds: Sequence[int], device: str) -> tuple[dict[str, list[Image.Image]
     columns: dict[str, list[Image.Image]] = {}
     for position, member in enumerate(pipeline.resolved.members):
         alone = AMDMPipeline(
-            [pipeline.providers[position]], Single(Single.options()), member.guidance, pipeline.sampler
+            [pipeline.providers[position]], Single(Single.options()), member.guidance, pipeline.sampler, [member.name]
         )
         conditions = [[member.condition(scene) for scene in scenes]]
         columns[f"{member.name} alone"] = alone(conditions=conditions, generator=_generators(seeds)).images
-        pipeline.providers[position].name = member.name
     columns["both, aggregated"] = pipeline(scenes, generator=_generators(seeds)).images
     return columns, pipeline
 

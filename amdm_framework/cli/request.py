@@ -1,0 +1,155 @@
+"""What `run`, `check` and `rerun` have in common: reading what is asked for, examining it, drawing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from ..plugins import PluginRegistry
+
+if TYPE_CHECKING:
+    from ..composition import ResolvedComposition
+    from ..cost import RunCost
+    from ..pipeline import AMDMOutput, AMDMPipeline
+    from ..scene import Scene
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+device_option: Decorator = click.option(
+    "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu, cuda, cuda:N or mps."
+)
+dtype_option: Decorator = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="What networks compute in; auto is float16 on CUDA and float32 elsewhere.",
+)
+set_option: Decorator = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a value of the composition, e.g. aggregation.steps=5 or providers.0.step_size=45. Repeatable.",
+)
+output_option: Decorator = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    show_default="the current folder",
+    help="Folder for the results; it is made where it is not there.",
+)
+
+
+def read_request(
+    composition: Path, scene: Path | None, overrides: Sequence[str], plugins: PluginRegistry
+) -> tuple[ResolvedComposition, Scene | None]:
+    """Read a composition and a scene.
+
+    Raises:
+        InputError: with every mistake of both files.
+    """
+    from ..composition import read_composition, read_scene
+
+    problems = []
+    resolved = drawn = None
+    try:
+        resolved = read_composition(composition, plugins, overrides)
+    except InputError as error:
+        problems += error.problems
+    try:
+        drawn = None if scene is None else read_scene(scene)
+    except InputError as error:
+        problems += error.problems
+    if problems or resolved is None:
+        raise InputError(problems)
+    return resolved, drawn
+
+
+def examine_request(
+    resolved: ResolvedComposition, scene: Scene | None, device: str, dtype: str, plugins: PluginRegistry
+) -> RunCost:
+    """Check all that can be checked before networks are built: conditions, files, compatibility, sampler and size.
+
+    Raises:
+        InputError: a condition, file, option or device that does not fit.
+        IncompatibleProvidersError: the models cannot be aggregated.
+    """
+    from ..cost import examine, inspect_members
+    from ..devices import choose_device, choose_dtype
+    from ..models.context import LoadContext
+
+    torch_device = choose_device(device)
+    context = LoadContext(
+        device=torch_device,
+        dtype=choose_dtype(dtype, torch_device),
+        base_dir=resolved.base_dir,
+        checkpoint_sources=plugins.checkpoint_sources,
+    )
+    problems = []
+    reports = []
+    try:
+        reports = inspect_members(resolved, context)
+    except InputError as error:
+        problems += error.problems
+    try:
+        if scene is not None:
+            resolved.conditions([scene])
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return examine(resolved, reports, context)
+
+
+def load(
+    resolved: ResolvedComposition, device: str, dtype: str, plugins: PluginRegistry, progress: bool
+) -> tuple[AMDMPipeline, float]:
+    """Load a composition and return the pipeline and the seconds it took."""
+    from ..pipeline import AMDMPipeline
+
+    began = time.perf_counter()
+    with _memory_explained("load the models"):
+        pipeline = AMDMPipeline.from_composition(resolved, device, dtype, plugins)
+    if not progress:
+        pipeline.set_progress_bar_config(disable=True)
+    return pipeline, time.perf_counter() - began
+
+
+def draw(pipeline: AMDMPipeline, scene: Scene, seeds: Sequence[int], folder: Path) -> tuple[AMDMOutput, float]:
+    """Draw one picture of a scene per seed, as one batch, and return them and the seconds it took.
+
+    Raises:
+        InputError: there is no room for the results, on disk or in memory.
+    """
+    import torch
+
+    from ..picture_files import require_space
+
+    sampler = pipeline.sampler
+    height, width = pipeline.providers[0].default_size
+    require_space(folder, len(seeds), sampler.height or height, sampler.width or width)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    began = time.perf_counter()
+    with _memory_explained(f"draw {len(seeds)} picture(s) at once"):
+        output = pipeline([scene] * len(seeds), generator=generators)
+    return output, time.perf_counter() - began
+
+
+@contextmanager
+def _memory_explained(what: str) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the device has too little memory to {what}: give fewer seeds, a smaller `sampler.height` and "
+            f"`sampler.width`, or --dtype float16 ({str(error).partition('.')[0]})"
+        ) from error

@@ -1,0 +1,104 @@
+"""`amdm rerun`: draw a picture again from the settings it carries."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ..errors import AMDMError, InputError, Problem
+from ..plugins import PluginRegistry
+from .request import device_option, draw, examine_request, load, output_option
+from .results import echo_json, json_option
+
+
+@click.command()
+@click.argument("picture", type=click.Path(path_type=Path))
+@output_option
+@click.option(
+    "--models",
+    "folders",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    multiple=True,
+    help="Look for local files here first, then beside the picture and in the current folder. Repeatable.",
+)
+@click.option(
+    "--allow-different", is_flag=True, help="Draw even where an input is not the one the picture was made of."
+)
+@device_option
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@json_option
+@click.pass_obj
+def rerun(
+    plugins: PluginRegistry,
+    picture: Path,
+    output: Path,
+    folders: tuple[Path, ...],
+    allow_different: bool,
+    device: str,
+    no_progress: bool,
+    as_json: bool,
+) -> None:
+    """Draw PICTURE again, a PNG of `amdm run`: the same pixels, where every input is the same.
+
+    Files it was made of are found by name and verified by digest. Where one is missing or another than it was, the
+    message says which; --allow-different then draws all the same.
+    """
+    from ..metadata import png_info, read_record, record_run
+    from ..picture_files import prepare_folder, save_new
+    from ..rebuild import differing_weights, rebuild
+
+    record = read_record(picture)
+    rebuilt = rebuild(record, [*folders, picture.parent, Path()], plugins)
+    for sentence in rebuilt.newer:
+        warnings.warn(sentence, stacklevel=1)
+    chosen, differences = _choose_device(device, record.device)
+    differences += rebuilt.differences
+    prepare_folder(output)
+    try:
+        examine_request(rebuilt.resolved, rebuilt.scene, chosen, record.dtype, plugins)
+        pipeline, load_seconds = load(rebuilt.resolved, chosen, record.dtype, plugins, not no_progress)
+    except AMDMError as error:
+        # What differs may be the reason.
+        for sentence in differences:
+            error.add_note(f"{picture}: {sentence}")
+        raise
+    differences += differing_weights(record, pipeline)
+    if differences and not allow_different:
+        problems = [Problem(sentence, file=str(picture)) for sentence in differences]
+        raise InputError([*problems, Problem("use --allow-different to draw all the same; the picture may differ")])
+    for sentence in differences:
+        warnings.warn(f"{sentence}: the picture may differ", stacklevel=1)
+
+    # As one batch again: floating-point sums, and so the last bit of a pixel, depend on the size of a batch.
+    result, sample_seconds = draw(pipeline, rebuilt.scene, record.seeds, output)
+    drawn = result.images[record.position]
+    info = png_info(record_run(pipeline, rebuilt.scene, result, plugins)[record.position])
+    path = save_new(output, picture.stem, ".png", partial(drawn.save, format="PNG", pnginfo=info))
+    if not as_json:
+        click.echo(str(path))
+        return
+    echo_json(
+        {
+            "pictures": [{"seed": record.seed, "file": str(path)}],
+            "differences": differences,
+            "evaluations": result.trace.evaluations,
+            "seconds": {"load": round(load_seconds, 3), "sample": round(sample_seconds, 3)},
+            "warnings": [*rebuilt.newer, *result.warnings],
+        }
+    )
+
+
+def _choose_device(asked: str, recorded: str) -> tuple[str, list[str]]:
+    from ..devices import choose_device
+
+    if asked == "auto":
+        try:
+            choose_device(recorded)
+            return recorded, []
+        except InputError:
+            asked = choose_device("auto").type
+    kind = choose_device(asked).type
+    return asked, [] if kind == recorded else [f"the picture was drawn on {recorded}, here on {kind}"]

@@ -1,0 +1,127 @@
+"""From a picture's record back to a composition and a scene, with the files of this machine verified."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .composition import ResolvedComposition, read_composition, read_scene
+from .errors import InputError, Problem
+from .input_files import files_of_composition, files_of_scene, replace_value, value_at
+from .metadata import RecordedInput, RunRecord, sha256_of, versions_of, weights_of
+from .pipeline import AMDMPipeline
+from .plugins import PluginRegistry
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class RebuiltRun:
+    """A run as a picture's record describes it, on this machine.
+
+    Attributes:
+        resolved: the composition.
+        scene: what was drawn.
+        differences: one sentence for every input file that is not the one the picture was made of.
+        newer: one sentence for every package of another version.
+    """
+
+    resolved: ResolvedComposition
+    scene: Scene
+    differences: list[str]
+    newer: list[str]
+
+
+def rebuild(record: RunRecord, folders: Sequence[Path], plugins: PluginRegistry) -> RebuiltRun:
+    """Find everything that a picture was made of, but for what only loading the models can tell.
+
+    Args:
+        record: of the picture.
+        folders: where local files are looked for by name; a file of the right digest is taken before any other.
+        plugins: the installed plugins.
+
+    Raises:
+        InputError: with every input that is missing, and whatever is wrong with the record.
+    """
+    contents: dict[str, dict[str, Any]] = {
+        "composition": copy.deepcopy(dict(record.composition)),
+        "scene": copy.deepcopy(dict(record.scene)),
+    }
+    problems = []
+    differences = []
+    for item in record.inputs:
+        key = ".".join(map(str, item.key))
+        content = contents[item.where]
+        if value_at(content, item.key) != item.file:
+            raise InputError([Problem(f"damaged: {item.where} does not name {item.file!r} there", key)])
+        path = _find(item, folders)
+        if path is None:
+            looked = ", ".join(str(folder.absolute()) for folder in folders)
+            what = "folder" if item.sha256 is None else "file"
+            problems.append(Problem(f"there is no {what} {item.file!r} in any of {looked} (see --models)", key))
+            continue
+        if (found := sha256_of(path)) != item.sha256:
+            differences.append(f"{item.file} ({key}) is {_short(found)}, the picture was made of {_short(item.sha256)}")
+        replace_value(content, item.key, str(path.absolute()))
+    if problems:
+        raise InputError(problems)
+    resolved = read_composition(contents["composition"], plugins)
+    scene = read_scene(contents["scene"])
+    _refuse_unlisted(record, resolved, scene)
+    here = versions_of(resolved, plugins)
+    newer = [
+        f"the picture was drawn with {name} {version}, here is {here.get(name, 'none')}: it may differ slightly"
+        for name, version in record.versions.items()
+        if here.get(name) != version
+    ]
+    return RebuiltRun(resolved, scene, differences, newer)
+
+
+def differing_weights(record: RunRecord, pipeline: AMDMPipeline) -> list[str]:
+    """Compare the weights that a pipeline read with those of a record; one sentence for every difference."""
+    differences = []
+    for member in record.members:
+        read = {(file.component, file.sha256): file.file for file in weights_of(pipeline, member.name)}
+        recorded = {(file.component, file.sha256): file.file for file in member.weights}
+        for component, sha256 in recorded.keys() - read.keys():
+            now = [digest for (part, digest) in read.keys() - recorded.keys() if part == component]
+            found = ", ".join(map(_short, now)) or "not read at all"
+            differences.append(
+                f"{component} of {member.name} ({recorded[component, sha256]}) is {found}, the picture was made of "
+                f"{_short(sha256)}"
+            )
+        for component, sha256 in read.keys() - recorded.keys():
+            if all(part != component for part, _ in recorded):
+                differences.append(
+                    f"{component} of {member.name} ({read[component, sha256]}) took no part in the picture"
+                )
+    return sorted(differences)
+
+
+def _find(item: RecordedInput, folders: Sequence[Path]) -> Path | None:
+    candidates = [folder / item.file for folder in folders]
+    candidates = [path for path in candidates if (path.is_dir() if item.sha256 is None else path.is_file())]
+    same = (path for path in candidates if sha256_of(path) == item.sha256)
+    return next(same, candidates[0] if candidates else None)
+
+
+def _refuse_unlisted(record: RunRecord, resolved: ResolvedComposition, scene: Scene) -> None:
+    # A record is data from anywhere: it may not point at files that were not looked for by name.
+    listed = {(item.where, tuple(item.key)) for item in record.inputs}
+    named = [("composition", file) for file in files_of_composition(resolved) if file.declared]
+    named += [("scene", file) for file in files_of_scene(scene)]
+    problems = [
+        Problem(
+            "damaged: names a file of a machine that is not among the recorded inputs", ".".join(map(str, file.key))
+        )
+        for where, file in named
+        if (where, file.key) not in listed
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _short(sha256: str | None) -> str:
+    return "a folder" if sha256 is None else f"sha256 {sha256[:12]}…"

@@ -1,0 +1,178 @@
+"""Reading YAML written by people: the line of a syntax error, no doubled keys, all mistakes of a file at once."""
+
+from __future__ import annotations
+
+import reprlib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import InputError, Problem, did_you_mean
+
+MAX_FILE_BYTES = 4 * 2**20
+"""No composition or scene comes near this; a larger file is a mistake (a checkpoint, a picture)."""
+
+# Bounded in depth too: a few nested aliases of YAML can stand for billions of values.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses doubled keys, which YAML would silently resolve to the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands here twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        InputError: no such file, not text, a syntax error (with its line), or not a mapping.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError([Problem("this file is far too large for YAML written by a person", file=str(path))])
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError([Problem(f"no such file{_neighbour(path)}", file=str(path))]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(f"cannot be read as text: {error}", file=str(path))]) from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, file: str) -> dict[str, Any]:
+    """Parse YAML text that holds a mapping; `file` names its origin in messages.
+
+    Raises:
+        InputError: a syntax error (with its line), or not a mapping.
+    """
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InputError([Problem(f"line {line}: not valid YAML: {error.problem}", file=file)]) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError([Problem(f"not valid YAML: {error}", file=file)]) from error
+    if not isinstance(content, dict):
+        raise InputError([Problem(f"expected keys and values, found {type(content).__name__}", file=file)])
+    return content
+
+
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    file: str = "",
+    prefix: Sequence[str | int] = (),
+    other_keys: Sequence[str] = (),
+) -> list[Problem]:
+    """Turn pydantic's errors into problems with dotted keys, and unknown keys into `did you mean`.
+
+    Args:
+        error: what pydantic raised.
+        model: the model that was validated.
+        file: the file the data came from.
+        prefix: keys that lead to the validated part.
+        other_keys: keys that may stand beside the model's own at its top level.
+    """
+    problems = []
+    for item in error.errors():
+        location = item["loc"]
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            known = [*(other_keys if len(location) == 1 else ()), *_fields_at(model, location[:-1])]
+            message = f"unknown key.{did_you_mean(str(location[-1]), known)} Known keys: {', '.join(known)}"
+        elif item["type"] == "missing":
+            message = "is missing"
+        elif item["type"] == "string_type" and isinstance(item["input"], bool):
+            message = f"expected text, found {item['input']}: YAML reads no, off, yes and on so; put the word in quotes"
+        elif item["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, found {_SHORT.repr(item['input'])}"
+        problems.append(Problem(message, ".".join(str(part) for part in (*prefix, *location)), file))
+    return problems
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set values in parsed YAML from `dotted.key=value` texts, in place; values are YAML.
+
+    Raises:
+        InputError: an override is not of that form, or its key leads nowhere.
+    """
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise InputError([Problem(f"expected KEY=VALUE, found {override!r}", "--set")])
+        try:
+            value = yaml.load(text, _Loader)
+        except yaml.YAMLError as error:
+            raise InputError([Problem(f"the value of {override!r} is not valid YAML: {error}", "--set")]) from error
+        *parents, last = key.split(".")
+        place: Any = content
+        for part in parents:
+            place = _descend(place, part, key)
+        if isinstance(place, list):
+            place[_index(place, last, key)] = value
+        elif isinstance(place, dict):
+            place[last] = value
+        else:
+            raise InputError([Problem(f"{key}: there is nothing below {'.'.join(parents)}", "--set")])
+
+
+def _descend(place: Any, part: str, key: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, part, key)]
+    if isinstance(place, dict):
+        return place.setdefault(part, {})
+    raise InputError([Problem(f"{key}: {part} is not a key of a mapping or list", "--set")])
+
+
+def _index(place: Sequence[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise InputError([Problem(f"{key}: {part!r} is no position in a list of {len(place)}", "--set")])
+    return int(part)
+
+
+def _neighbour(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    return "." + hint if (hint := did_you_mean(path.name, names)) else ""
+
+
+def _fields_at(model: Any, location: Sequence[str | int]) -> list[str]:
+    for part in location:
+        model = _model_in(model)
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[str(part)].annotation
+    model = _model_in(model)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    # Optional[X], tuple[X, ...], dict[str, X] -> X: the first model among the arguments.
+    while not isinstance(annotation, type) or typing.get_origin(annotation) is not None:
+        models = [argument for argument in typing.get_args(annotation) if argument not in (type(None), Ellipsis, str)]
+        if not models:
+            break
+        annotation = models[0]
+    return annotation
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Write plain data as YAML in the order given."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,184 @@
+"""`amdm plugins`, `amdm strategies`, `amdm schema`, and the program around them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import Result
+
+from amdm_framework.composition import read_composition
+from amdm_framework.errors import InputError
+from amdm_framework.plugins import discover
+from amdm_framework.scene import Scene
+from amdm_framework.schema import composition_schema
+from fake_distributions import write_distribution
+from toy_plugin import toy_registry
+
+Amdm = Callable[..., Result]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_plugins_lists_everything_with_its_options(home: Path, amdm: Amdm) -> None:
+    text = amdm("plugins").stdout
+    assert "stable_diffusion  (amdm-framework" in text and "checkpoint" in text and "required" in text
+    content = json.loads(amdm("plugins", "--json").stdout)
+    assert [one["name"] for one in content["providers"]] == ["stable_diffusion"]
+    assert {"amdm", "slerp", "single"} <= {one["name"] for one in content["strategies"]}
+    options = {option["name"]: option for option in content["providers"][0]["options"]}
+    assert options["checkpoint"]["required"] is True and options["vae"]["default"] is None
+
+
+def test_strategies_explains_one(home: Path, amdm: Amdm) -> None:
+    names = [line.split()[0] for line in amdm("strategies").stdout.splitlines()]
+    assert {"amdm", "slerp", "composable"} <= set(names)
+    text = amdm("strategies", "amdm").stdout
+    assert "formula" in text and "step_size_unit" in text and "the first model is privileged" in text
+    assert "53 with 2 models, 56 with 3 models (the target alone: 50)" in text
+    content = json.loads(amdm("strategies", "amdm", "--json").stdout)
+    assert content["name"] == "amdm" and content["space"] == "x_{t-1}"
+    assert [one["name"] for one in json.loads(amdm("strategies", "--json").stdout)] == names
+    assert "Did you mean 'slerp'?" in amdm("strategies", "slrep", code=2).stderr
+
+
+COMPOSITIONS: list[tuple[dict[str, Any], bool]] = [
+    ({"providers": [{"use": "toy"}]}, True),
+    ({"providers": [{"use": "toy", "strength": 2, "layers": [{"file": "a"}], "guidance": {"kind": "apg"}}]}, True),
+    ({"providers": [{"use": "toy", "condition": {"prompt": "blue"}}], "sampler": {"steps": 3, "eta": 1}}, True),
+    ({"providers": [{"use": "toy"}], "aggregation": {"steps": 2}}, True),
+    ({"providers": [{"use": "toy"}], "aggregation": {"strategy": "amdm", "window": [0, 2]}}, True),
+    ({"providers": [{"use": "toys"}]}, False),
+    ({"providers": []}, False),
+    ({}, False),
+    ({"providers": [{"strength": 1}]}, False),
+    ({"providers": [{"use": "toy", "strenght": 1}]}, False),
+    ({"providers": [{"use": "toy", "strength": -1}]}, False),
+    ({"providers": [{"use": "toy", "layers": [{"scale": 1}]}]}, False),
+    ({"providers": [{"use": "toy", "condition": {"promt": "blue"}}]}, False),
+    ({"providers": [{"use": "toy"}], "aggregation": {"strategy": "amd"}}, False),
+    ({"providers": [{"use": "toy"}], "aggregation": {"strategy": "slerp", "step_sizes": [1]}}, False),
+    ({"providers": [{"use": "toy"}], "aggregation": {"strategy": "amdm", "weights": [2]}}, False),
+    ({"providers": [{"use": "toy"}], "aggregation": {"strategy": "amdm", "window": [0, 2, 3]}}, False),
+    ({"providers": [{"use": "toy"}], "sampler": {"steps": 0}}, False),
+    ({"providers": [{"use": "toy"}], "smapler": {}}, False),
+]
+
+
+@pytest.mark.parametrize(("content", "good"), COMPOSITIONS)
+def test_the_schema_accepts_what_the_program_accepts(content: dict[str, Any], good: bool) -> None:
+    registry = toy_registry()
+    schema = composition_schema(registry)
+    jsonschema.Draft7Validator.check_schema(schema)
+    assert jsonschema.Draft7Validator(schema).is_valid(content) is good
+    try:
+        read_composition(copy.deepcopy(content), registry)
+        accepted = True
+    except InputError:
+        accepted = False
+    assert accepted is good
+
+
+def test_the_schema_holds_every_installed_option(home: Path, amdm: Amdm) -> None:
+    schema = json.loads(amdm("schema", "composition").stdout)
+    assert schema == json.loads(amdm("schema").stdout)
+    (block,) = schema["properties"]["providers"]["items"]["anyOf"]
+    assert block["properties"]["use"]["const"] == "stable_diffusion" and block["required"] == ["use", "checkpoint"]
+    assert {"loras", "step_size", "guidance"} <= set(block["properties"])
+    assert set(block["properties"]["condition"]["properties"]) == {"prompt", "negative"}
+    installed = {one["name"] for one in json.loads(amdm("strategies", "--json").stdout)}
+    assert {one["title"] for one in schema["properties"]["aggregation"]["anyOf"]} == installed
+    text = json.dumps(schema)
+    names = {part.split('"')[0] for part in text.split('"#/$defs/')[1:]}
+    assert names == set(schema["$defs"])
+
+
+def test_the_schema_of_a_scene(home: Path, amdm: Amdm) -> None:
+    validator = jsonschema.Draft7Validator(json.loads(amdm("schema", "scene").stdout))
+    scene = {"caption": "x", "instances": {"a": {"phrase": "y", "box": [0, 0, 1, 1]}}}
+    assert validator.is_valid(scene) and Scene.model_validate(scene)
+    assert not validator.is_valid({"instances": {"a": {"phrase": "y", "box": [0, 0, 1]}}})
+    assert not validator.is_valid({"capton": "x"})
+
+
+@pytest.mark.parametrize("name", ["shapes"])
+def test_the_examples_follow_their_schemas(name: str) -> None:
+    registry = discover({"AMDM_NO_PLUGINS": "1"})
+    composition = REPOSITORY / "examples" / f"{name}.yaml"
+    jsonschema.Draft7Validator(composition_schema(registry)).validate(yaml.safe_load(composition.read_text()))
+    scene = Scene.model_validate(yaml.safe_load((REPOSITORY / "examples" / f"{name}_scene.yaml").read_text()))
+    assert len(read_composition(composition, registry).conditions([scene])) == 2
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([*filter(None, [environment.pop("PYTHONPATH", "")]), *filter(None, sys.path)])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "AMDM_NO_PLUGINS": "0", "PYTHONPATH": paths, **environment},
+        check=False,
+    )
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    code = """
+import sys
+from amdm_framework.cli import main
+for arguments in (["--help"], ["run", "--help"], ["--version"]):
+    try:
+        main(arguments, prog_name="amdm")
+    except SystemExit as end:
+        assert end.code == 0
+print(sorted({"torch", "diffusers", "transformers", "matplotlib", "PIL", "numpy"} & set(sys.modules)), file=sys.stderr)
+"""
+    done = run_python(code, AMDM_NO_PLUGINS="1")
+    assert done.stderr.strip() == "[]" and "amdm, version 0" in done.stdout
+    assert all(command in done.stdout for command in ("run", "check", "rerun", "plugins", "strategies", "schema"))
+
+
+PLUGIN = """
+import click
+from amdm_framework import hookimpl
+
+@hookimpl
+def register_commands(cli):
+    @cli.command()
+    @click.pass_obj
+    def hello(plugins):
+        click.echo(f"hello from {type(plugins).__name__}")
+"""
+
+
+def test_plugins_add_commands_and_broken_ones_harm_nobody(tmp_path: Path) -> None:
+    write_distribution(tmp_path, "amdm-hello", PLUGIN)
+    write_distribution(tmp_path, "amdm-broken", "import nothing_of_that_name", "2.0")
+    call = "from amdm_framework.cli import main; main({}, prog_name='amdm')"
+    done = run_python(call.format(["hello"]), PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "hello from PluginRegistry\n")
+    assert done.stderr.count("\n") == 1 and "warning: plugin amdm-broken 2.0 is broken: import:" in done.stderr
+    assert "hello" in run_python(call.format(["--help"]), PYTHONPATH=str(tmp_path)).stdout
+    done = run_python(call.format(["--debug", "hello"]), PYTHONPATH=str(tmp_path))
+    assert "Traceback" in done.stderr and "nothing_of_that_name" in done.stderr and done.returncode == 0
+    # Limits on what is loaded hold for commands too.
+    assert run_python(call.format(["hello"]), PYTHONPATH=str(tmp_path), AMDM_NO_PLUGINS="1").returncode == 2
+
+
+def test_colours_only_for_terminals_that_want_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from amdm_framework.cli import main
+
+    arguments = ["strategies", "none_such"]
+    assert "\x1b[" not in CliRunner().invoke(main, arguments).stderr
+    assert "\x1b[31m" in CliRunner().invoke(main, arguments, color=True).stderr
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in CliRunner().invoke(main, arguments, color=True).stderr

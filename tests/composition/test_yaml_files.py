@@ -1,0 +1,93 @@
+"""YAML as people write it: every mistake is named with its place, and what YAML itself misreads is caught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amdm_framework.errors import InputError
+from amdm_framework.yaml_files import apply_overrides, parse_yaml, read_yaml, to_yaml
+
+
+def problems(call, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+def test_a_missing_file_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "shapes.yaml").write_text("a: 1")
+    message = problems(read_yaml, tmp_path / "shape.yaml")
+    assert "shape.yaml: no such file" in message and "Did you mean 'shapes.yaml'?" in message
+
+
+def test_a_syntax_error_names_its_line() -> None:
+    assert problems(parse_yaml, "providers:\n  - use: toy\n   bad: [1\n", "c.yaml").startswith("c.yaml: line 3: ")
+
+
+def test_a_tab_is_named_with_its_line() -> None:
+    assert "line 2" in problems(parse_yaml, "sampler:\n\tsteps: 3\n", "c.yaml")
+
+
+@pytest.mark.parametrize("text", ["steps: 3\nsteps: 4\n", "sampler:\n  eta: 0\n  eta: 1\n", "- {a: 1, a: 2}\n"])
+def test_a_doubled_key_is_refused(text: str) -> None:
+    assert "stands here twice" in problems(parse_yaml, text, "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", "NoneType"), ("- 1", "list"), ("just words", "str"), ("? [a]\n: 1", "a key must be a word")],
+)
+def test_anything_but_a_mapping_is_refused(text: str, found: str) -> None:
+    assert found in problems(parse_yaml, text, "c.yaml")
+
+
+def test_tags_that_would_build_objects_are_refused() -> None:
+    assert "not valid YAML" in problems(parse_yaml, "a: !!python/object/apply:os.system ['true']", "c.yaml")
+
+
+def test_a_picture_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    assert "cannot be read as text" in problems(read_yaml, tmp_path / "c.yaml")
+    (tmp_path / "huge.yaml").write_bytes(b"a" * (4 * 2**20 + 1))
+    assert "far too large" in problems(read_yaml, tmp_path / "huge.yaml")
+    assert "cannot be read" in problems(read_yaml, tmp_path)
+
+
+def test_overrides_reach_mappings_lists_and_new_keys() -> None:
+    content = {"providers": [{"use": "toy"}], "aggregation": {"strategy": "amdm"}}
+    apply_overrides(
+        content,
+        ["aggregation.steps=5", "providers.0.step_size=1e1", "sampler.eta=0.5", "aggregation.weights=[0.3]", "release=true",
+         "providers.0.notes=a=b"],
+    )  # fmt: skip
+    assert content == {
+        "providers": [{"use": "toy", "step_size": "1e1", "notes": "a=b"}],
+        "aggregation": {"strategy": "amdm", "steps": 5, "weights": [0.3]},
+        "sampler": {"eta": 0.5},
+        "release": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("steps", "expected KEY=VALUE"),
+        ("=5", "expected KEY=VALUE"),
+        ("providers.3.use=toy", "'3' is no position in a list of 1"),
+        ("providers.first.use=toy", "'first' is no position"),
+        ("providers.-1.use=toy", "'-1' is no position"),
+        ("release.x.y=1", "is not a key of a mapping"),
+        ("release.x=1", "there is nothing below release"),
+        ("a=[1", "not valid YAML"),
+        ("a={b: 1, b: 2}", "stands here twice"),
+    ],
+)
+def test_an_override_that_leads_nowhere_is_refused(override: str, expected: str) -> None:
+    assert expected in problems(apply_overrides, {"providers": [{"use": "toy"}], "release": True}, [override])
+
+
+def test_yaml_that_was_written_reads_back() -> None:
+    content = {"caption": 'ein Mädchen: "no"', "providers": [{"use": "toy", "name": "no"}], "eta": 1e-4}
+    assert parse_yaml(to_yaml(content), "") == content
