@@ -45,7 +45,7 @@ def test_the_commands_run_as_shown(folder):
 def test_the_python_code_runs_as_shown(folder, capsys):
     exec(compile(blocks("python")[0], "README.md", "exec"), {})
     assert Image.open(folder / "picture.png").size == (64, 64)
-    assert "'shapes': 25, 'colours': 8" in capsys.readouterr().out
+    assert "'shape': 25, 'colour': 12" in capsys.readouterr().out
 
 
 def test_the_hook_shown_is_one_that_the_framework_calls():

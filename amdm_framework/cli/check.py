@@ -57,10 +57,10 @@ def check(
 def _echo_cost(cost: RunCost, strategy: str) -> None:
     from ..latents import format_table
 
-    unknown = [member.name for member in cost.members if member.components is None]
     verdict = "compatible: one latent space and one noise schedule"
+    unseen = [member.name for member in cost.members if not member.components]
     click.echo(
-        verdict if not unknown else f"{verdict}, as far as known; {', '.join(unknown)} cannot say without loading"
+        verdict if not unseen else f"{verdict}, as far as can be said without the weights of {', '.join(unseen)}"
     )
     click.echo()
     echo_title(f"network evaluations per picture ({cost.steps} steps, {strategy})")

@@ -56,6 +56,28 @@ def home(
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def drawn(written_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of `composition.yaml` and `scene.yaml` with seed 1."""
+    folder = tmp_path_factory.mktemp("drawn")
+    (folder / "models").symlink_to(written_models)
+    (folder / "composition.yaml").write_text(COMPOSITION)
+    (folder / "scene.yaml").write_text(SCENE)
+    arguments = [
+        "run",
+        f"{folder}/composition.yaml",
+        "--scene",
+        f"{folder}/scene.yaml",
+        "--seed",
+        "1",
+        "--output",
+        str(folder),
+    ]
+    result = CliRunner(env={"AMDM_NO_PLUGINS": "1"}).invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return folder / "scene-1.png"
+
+
 @pytest.fixture
 def amdm() -> Callable[..., Result]:
     """Run `amdm` with some arguments; whatever is not one of its own exit codes fails the test."""

@@ -24,8 +24,7 @@ Amdm = Callable[..., Result]
     [
         [],
         ["aggregation={strategy: amdm, steps: 3}", "sampler.guidance={start: 0.4}"],
-        ["aggregation={strategy: composable}", "sampler.guidance_scale=1"],
-        ["aggregation={strategy: alternate}", "providers.1.guidance_scale=1"],
+        ["aggregation={strategy: composable, window: [1, 3]}", "sampler.guidance_scale=1"],
     ],
 )
 def test_the_counted_evaluations_are_those_of_the_run(home: Path, amdm: Amdm, overrides: list[str]) -> None:
@@ -96,6 +95,7 @@ def test_what_would_be_downloaded_is_said_without_downloading(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     arguments = ("check", "composition.yaml", "--set", "providers.1.checkpoint=hf://nobody/nothing")
     result = amdm(*arguments)
+    assert "as far as can be said without the weights of other" in result.stdout
     assert "would be downloaded first" in result.stdout and "hf://nobody/nothing" in result.stdout
     assert "warning: VAE encoder is unknown for other" in result.stderr
     cost = json.loads(amdm(*arguments, "--json").stdout)

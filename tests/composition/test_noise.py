@@ -53,7 +53,9 @@ def test_shared_step_noise_is_the_targets_own() -> None:
 
 def test_one_generator_serves_a_batch() -> None:
     run = RunNoise(torch.Generator().manual_seed(9), SHAPE, CPU, torch.float64)
-    assert torch.equal(run.initial(0), torch.randn(SHAPE, generator=torch.Generator().manual_seed(9), dtype=torch.float64))
+    assert torch.equal(
+        run.initial(0), torch.randn(SHAPE, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    )
     assert run.seeds[0] == 9 and len(set(run.seeds)) == 2
 
 

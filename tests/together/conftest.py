@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-REPOSITORY = Path(__file__).parents[2]
 # Each plugin's own tests know how to write its files.
-sys.path.extend(str(REPOSITORY / "plugins" / name / "tests") for name in ("interactdiffusion", "migc", "ip_adapter"))
+sys.path.extend(str(path) for path in sorted(Path(__file__).parents[2].glob("plugins/*/tests")))
 
 from interactdiffusion_files import write_folder, write_original
 from ip_adapter_files import adapter_tensors, picture, write_adapter, write_encoder

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import Result
+
+Amdm = Callable[..., Result]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "paper"
 REVISION = "0" * 40
@@ -31,37 +33,18 @@ AS_PUBLISHED: dict[str, tuple[int, list[float], list[int]]] = PRINTED | {
     "interactdiffusion_ip_adapter": (10, [0.45], [55, 45]),
 }
 
-# Runs several `amdm` commands in one fresh process and fails on any attempt to reach another machine.
-SCRIPT = """
-import json, socket, sys
-from click.testing import CliRunner
-from amdm_framework.cli import main
 
-attempts = []
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The empty cache of the Hub on a machine with HF_HUB_OFFLINE=1 and nothing to connect to."""
 
-def refuse(self, address):
-    attempts.append(str(address))
-    raise OSError("no network here")
+    def refuse(self: socket.socket, address: Any) -> None:
+        pytest.fail(f"tried to reach {address}")
 
-socket.socket.connect = refuse
-results = [CliRunner().invoke(main, arguments) for arguments in json.load(sys.stdin)]
-print(json.dumps({"attempts": attempts, "results": [[one.exit_code, one.stdout, one.output] for one in results]}))
-"""
-
-
-def amdm_offline(hub: Path, *commands: list[str]) -> list[str]:
-    """Run commands with `hub` as the Hub's cache and without the Hub; return what each printed."""
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("AMDM_", "HF_"))}
-    surroundings |= {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(hub / "digests")}
-    child = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=json.dumps(commands), env=surroundings, text=True, capture_output=True
-    )
-    assert child.returncode == 0, child.stderr
-    report = json.loads(child.stdout)
-    assert report["attempts"] == []
-    for code, _, output in report["results"]:
-        assert code == 0, output
-    return [printed for _, printed, _ in report["results"]]
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
 
 
 def compositions() -> list[Path]:
@@ -103,24 +86,27 @@ def test_the_numbers_are_the_papers_or_the_published_codes(composition: Path) ->
     assert sampler == {"steps": steps, "eta": 0, "guidance_scale": 7.5, "initial_noise": noise} | size
 
 
-def test_check_accepts_them_without_any_weights_and_says_what_it_would_download(tmp_path: Path) -> None:
-    commands = [["check", str(path), "--scene", str(scene(path))] for path in compositions()]
-    printed = amdm_offline(tmp_path / "hub", *([*command, "--json"] for command in commands), commands[0])
-    for composition, text in zip(compositions(), printed, strict=False):
-        cost = json.loads(text)
-        assert cost["compatible"]
-        assert {one for member in cost["members"] for one in member["downloads"]} == references(composition)
-        # The paper's T + (N - 1) s; the published code's window ends one step later.
-        steps, _, step_sizes = PRINTED[experiment(composition)]
-        window = 4 if composition.stem.endswith("_authors") else 3
-        assert cost["evaluations"] == steps + (len(step_sizes) - 1) * window
-        assert (cost["height"], cost["width"]) == (512, 512)
-    _, downloads = printed[-1].split("would be downloaded first\n")
-    assert set(downloads.split()) == references(compositions()[0])
+@pytest.mark.parametrize("composition", compositions(), ids=lambda path: path.stem)
+def test_check_accepts_them_without_any_weights_and_says_what_it_would_download(
+    hub: Path, amdm: Amdm, composition: Path
+) -> None:
+    command = ["check", composition, "--scene", scene(composition)]
+    cost = json.loads(amdm(*command, "--json").stdout)
+    assert cost["compatible"]
+    assert {one for member in cost["members"] for one in member["downloads"]} == references(composition)
+    # The paper's T + (N - 1) s; the published code's window ends one step later.
+    steps, _, step_sizes = PRINTED[experiment(composition)]
+    window = 4 if composition.stem.endswith("_authors") else 3
+    assert cost["evaluations"] == steps + (len(step_sizes) - 1) * window
+    assert (cost["height"], cost["width"]) == (512, 512)
+    _, downloads = amdm(*command).stdout.split("would be downloaded first\n")
+    assert set(downloads.split()) == references(composition)
 
 
-def test_they_run_with_tiny_weights_in_the_hubs_cache(models: Path, tmp_path: Path) -> None:
-    hub = tmp_path / "hub"
+@pytest.mark.parametrize("variant", ["", "_authors"])
+def test_three_models_run_with_tiny_weights_in_the_hubs_cache(
+    hub: Path, amdm: Amdm, models: Path, tmp_path: Path, variant: str
+) -> None:
     contents = {
         "CompVis/stable-diffusion-v1-4": {"": models / "sd"},
         "stable-diffusion-v1-5/stable-diffusion-v1-5": {"": models / "sd"},
@@ -136,22 +122,16 @@ def test_they_run_with_tiny_weights_in_the_hubs_cache(models: Path, tmp_path: Pa
     }
     for repository, files in contents.items():
         write_cached_repository(hub, repository, files)
-    drawn = ["--seed", "1", "--output", str(tmp_path), "--json", "--no-progress", "--device", "cpu"]
-    small = ["--set", "sampler.height=64", "--set", "sampler.width=64", "--set", "sampler.steps=5"]
-    printed = amdm_offline(
-        hub,
-        *(["run", str(path), "--scene", str(scene(path)), *drawn, *small] for path in compositions()),
-        ["check", str(compositions()[-2]), "--json"],
-    )
-    for composition, text in zip(compositions(), printed, strict=False):
-        report = json.loads(text)
-        assert Path(report["pictures"][0]["file"]).is_file()
-        window = 4 if composition.stem.endswith("_authors") else 3
-        evaluations = list(report["evaluations"].values())
-        assert evaluations == [5, *[window] * (len(evaluations) - 1)]
-    cost = json.loads(printed[-1])
+    composition = EXAMPLES / f"interactdiffusion_migc_ip_adapter{variant}.yaml"
+    cost = json.loads(amdm("check", composition, "--json").stdout)
     assert all(member["downloads"] == [] for member in cost["members"])
     assert cost["unique_bytes"] < 0.7 * cost["bytes"]
+    small = ["--set", "sampler.height=64", "--set", "sampler.width=64"]
+    where = ["--scene", scene(composition), "--output", tmp_path, "--seed", 1, "--device", "cpu"]
+    report = json.loads(amdm("run", composition, *where, *small, "--json", "--no-progress").stdout)
+    assert Path(report["pictures"][0]["file"]).is_file()
+    window = 4 if variant else 3
+    assert report["evaluations"] == {"interactdiffusion": 10, "migc": window, "ip_adapter": window}
 
 
 def write_cached_repository(hub: Path, repository: str, files: dict[str, Path]) -> None:
