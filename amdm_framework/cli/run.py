@@ -75,10 +75,10 @@ def run(
 
     if len(set(seeds)) < len(seeds):
         raise InputError(f"--seed: a seed is given twice: {', '.join(map(str, seeds))}")
+    resolved, drawn = read_request(composition, scene, overrides, plugins)
     if not seeds:
         seeds = (secrets.randbelow(2**32),)
         click.echo(f"seed: {seeds[0]}", err=True)
-    resolved, drawn = read_request(composition, scene, overrides, plugins)
     assert drawn is not None
     if trace:
         require_matplotlib()

@@ -29,6 +29,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         monkeypatch.delenv(variable, raising=False)
 
     def write(name: str, source: str, version: str = "1.0", entry_points: Mapping[str, str] | None = None) -> None:
+        # Another test file may have imported a module of the same name, a real plugin's for example.
+        monkeypatch.delitem(sys.modules, name.replace("-", "_"), raising=False)
         write_distribution(tmp_path, name, source, version, entry_points)
         importlib.invalidate_caches()
 
