@@ -87,9 +87,10 @@ def _echo_cost(cost: RunCost, strategy: str) -> None:
         if not member.components:
             rows.append([member.name, "unknown" if member.components is None else "not downloaded", "", "", "", ""])
     click.echo(format_table(rows))
-    click.echo(
-        f"  {in_units(cost.unique_bytes)} in memory, where the models one by one would take {in_units(cost.bytes)}"
-    )
+    if cost.bytes:
+        click.echo(
+            f"  {in_units(cost.unique_bytes)} in memory, where the models one by one would take {in_units(cost.bytes)}"
+        )
     downloads = [reference for member in cost.members for reference in member.downloads]
     if downloads:
         click.echo()
