@@ -1,7 +1,7 @@
 # Everything here needs only Python 3.11 or newer, make and a package index; the rest is installed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fullsize lint format wheels clean
+.PHONY: help setup demo zoo test test-fullsize lint format wheels clean
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -25,6 +25,9 @@ setup: $(STAMP) ## make .venv and install framework, plugins and zoo into it
 
 demo: $(STAMP) ## draw a picture with the embedded models and say where it is
 	$(VENV_PYTHON) -m amdm_shapes_zoo.demo
+
+zoo: $(STAMP) ## train all embedded models again: minutes on a GPU, hours on a CPU; goes on where it stopped
+	$(VENV_PYTHON) -m amdm_shapes_zoo.train all
 
 test: $(STAMP) ## all tests but those at full model size; PYTEST_ARGS="-k discovery" narrows them
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)

@@ -113,7 +113,8 @@ def ldm_unet_modules(config: Mapping[str, Any]) -> dict[str, str]:
         for layer in range(layers):
             block = f"input_blocks.{1 + level * (layers + 1) + layer}"
             resnets[f"{block}.0"] = f"down_blocks.{level}.resnets.{layer}"
-            modules[f"{block}.1"] = f"down_blocks.{level}.attentions.{layer}"
+            if "CrossAttn" in down_types[level]:
+                modules[f"{block}.1"] = f"down_blocks.{level}.attentions.{layer}"
         if level < len(down_types) - 1:
             downsampler = f"input_blocks.{(level + 1) * (layers + 1)}.0.op"
             modules[downsampler] = f"down_blocks.{level}.downsamplers.0.conv"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amdm_shapes_zoo.world import PICTURE_SIZE
 
@@ -62,6 +62,21 @@ def build_text_encoder(vocabulary_size: int, start_token: int, end_token: int) -
             bos_token_id=start_token,
             eos_token_id=end_token,
             pad_token_id=end_token,
+        )
+    )
+
+
+def build_image_encoder() -> CLIPVisionModelWithProjection:
+    """Untrained CLIP vision model: (N, 3, 64, 64) to (N, TEXT_WIDTH) image embeddings."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=64,
+            intermediate_size=256,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=PICTURE_SIZE,
+            patch_size=PICTURE_SIZE // 8,
         )
     )
 

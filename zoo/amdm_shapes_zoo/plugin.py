@@ -1,12 +1,16 @@
-"""Announces the zoo's checkpoints to the framework: `zoo://base` in a composition leads into this package."""
+"""Announces the zoo to the framework: `zoo://base` in a composition leads into this package; `amdm bench shapes`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amdm_framework import hookimpl
 from amdm_framework.errors import CheckpointError, did_you_mean
+
+if TYPE_CHECKING:
+    import click
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -17,15 +21,31 @@ def register_checkpoints(register: Callable[[str, Callable[[str], Path]], None])
     register("zoo", find_weights)
 
 
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `amdm bench shapes`, to a group `bench` of another plugin where there is one."""
+    from click import Group
+
+    from amdm_shapes_zoo.bench.command import bench, shapes
+
+    existing = cli.commands.get("bench")
+    if isinstance(existing, Group):
+        existing.add_command(shapes)
+    else:
+        cli.add_command(bench)
+
+
 def find_weights(name: str) -> Path:
-    """Return the folder of an embedded model.
+    """Return the folder or file of an embedded model.
 
     Raises:
         CheckpointError: no such model, naming those there are.
     """
-    known = sorted(entry.name for entry in WEIGHTS.iterdir() if entry.is_dir())
+    known = {
+        entry.stem: entry for entry in sorted(WEIGHTS.iterdir()) if entry.is_dir() or entry.suffix == ".safetensors"
+    }
     if name not in known:
         raise CheckpointError(
             f"zoo://{name}: the shapes zoo has no such model.{did_you_mean(name, known)} Embedded: {', '.join(known)}"
         )
-    return WEIGHTS / name
+    return known[name]

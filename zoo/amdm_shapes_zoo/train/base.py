@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 from torch import nn
-from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from amdm_shapes_zoo.architecture import build_scheduler, build_text_encoder, build_unet
 from amdm_shapes_zoo.captions import partial_description
 from amdm_shapes_zoo.sampling import draw, encode_prompts
 from amdm_shapes_zoo.tokenizer import build_tokenizer
-from amdm_shapes_zoo.train.common import (
-    MovingAverage,
-    cosine_rate,
-    describe_device,
-    load_checkpoint,
-    save_checkpoint,
-    set_rate,
-    write_sheet,
-)
+from amdm_shapes_zoo.train.common import write_sheet
+from amdm_shapes_zoo.train.loop import Losses, TrainingSettings, train
+from amdm_shapes_zoo.train.noise import noise_loss, shares_of_groups
 from amdm_shapes_zoo.train.pool import Pool
 from amdm_shapes_zoo.world import Layouts
-
-WARMUP = 100
-SAVE_EVERY = 250
-SHEET_EVERY = 500
 
 SHEET_PROMPTS = (
     "a red circle on the left and a blue square on the right, pink striped background",
@@ -49,7 +37,7 @@ SHEET_PROMPTS = (
 
 
 @dataclass(frozen=True)
-class BaseSettings:
+class BaseSettings(TrainingSettings):
     """Settings of the text-to-image model's training."""
 
     steps: int = 8000
@@ -59,13 +47,6 @@ class BaseSettings:
     """Shares of pictures with one to four instances; pictures with few instances teach the words faster."""
     empty_prompts: float = 0.1
     """Share of captions replaced by the empty prompt, for classifier-free guidance."""
-    weight_limit: float = 5.0
-    """Steps count with the inverse root of their signal-to-noise ratio, at most this much: where things are and what
-    they are is decided at high noise, where the plain error of the noise is small."""
-    decay: float = 0.999
-    seed: int = 0
-    sheet_columns: int = 6
-    """Pictures drawn of each prompt of the sample sheets; none are written for 0."""
 
 
 class TextToImage(nn.Module):
@@ -82,37 +63,6 @@ def sample_captions(layouts: Layouts, indices: np.ndarray, empty: float, rng: np
     return ["" if rng.random() < empty else partial_description(layouts, int(index), rng).text() for index in indices]
 
 
-def picture_shares(layouts: Layouts, levels: tuple[float, ...]) -> np.ndarray:
-    """(N,) probability of drawing each picture, so that the numbers of instances have the shares `levels`."""
-    level = layouts.counts() - 1
-    shares = np.array(levels)[level] / np.bincount(level, minlength=len(levels))[level]
-    return shares / shares.sum()
-
-
-def noise_loss(
-    model: TextToImage,
-    tokenizer: CLIPTokenizer,
-    scheduler: DDIMScheduler,
-    latents: torch.Tensor,
-    captions: list[str],
-    weight_limit: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Weighted mean squared error of the predicted noise for scaled latents (N, channels, height, width)."""
-    device = latents.device
-    count = len(latents)
-    # Evenly spread timesteps vary the loss less than independent ones.
-    spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    timesteps = (spread * scheduler.config["num_train_timesteps"]).long().to(device)
-    noise = torch.randn(latents.shape, generator=generator).to(device)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    states = encode_prompts(tokenizer, model.text_encoder, captions)
-    error = (model.unet(noisy, timesteps, states).sample - noise).square().mean(dim=(1, 2, 3))
-    kept = scheduler.alphas_cumprod.to(device)[timesteps]
-    ratio = kept / (1 - kept)
-    return (error * ratio.rsqrt().clamp(max=weight_limit)).mean()
-
-
 def train_text_to_image(
     settings: BaseSettings,
     pool: Pool,
@@ -120,6 +70,7 @@ def train_text_to_image(
     vae: AutoencoderKL,
     checkpoints: Path,
     device: torch.device,
+    sheets: bool,
 ) -> tuple[TextToImage, dict[str, Any]]:
     """Trains to the end, going on from the last checkpoint; returns the averaged model and card facts.
 
@@ -130,82 +81,34 @@ def train_text_to_image(
         vae: autoencoder with its `scaling_factor` set, for scaling and for the sheets.
         checkpoints: folder of the checkpoint and the sheets.
         device: where to train.
+        sheets: whether to write sample sheets.
     """
     torch.manual_seed(settings.seed)
     tokenizer, scheduler = build_tokenizer(), build_scheduler()
     model = TextToImage(tokenizer).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
-    average = MovingAverage(model, settings.decay)
-    path = checkpoints / "base.pt"
-    state = load_checkpoint(path)
-    step, seconds, losses = 0, 0.0, []
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        step, seconds, losses = state["step"], state["seconds"], state["losses"]
     scaled = latents * vae.config["scaling_factor"]
-    shares = picture_shares(pool.layouts, settings.levels)
-    recent: list[float] = []
-    began = time.monotonic()
-    with tqdm(total=settings.steps, initial=step, desc="base", mininterval=5) as bar:
-        while step < settings.steps:
-            # Everything random depends on the step alone, so that a resumed training sees the same data.
-            rng = np.random.default_rng([settings.seed, step])
-            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            indices = rng.choice(len(scaled), size=settings.batch, p=shares)
-            captions = sample_captions(pool.layouts, indices, settings.empty_prompts, rng)
-            set_rate(optimizer, cosine_rate(step, settings.steps, settings.rate, WARMUP))
-            batch = scaled[torch.from_numpy(indices)].to(device)
-            loss = noise_loss(model, tokenizer, scheduler, batch, captions, settings.weight_limit, generator)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            average.update(model)
-            step += 1
-            bar.update()
-            recent.append(float(loss.detach()))
-            if step % 50 == 0 or step == settings.steps:
-                losses.append([step, round(float(np.mean(recent)), 5)])
-                bar.set_postfix(loss=losses[-1][1])
-                recent.clear()
-            if step % SAVE_EVERY == 0 or step == settings.steps:
-                save_checkpoint(
-                    path,
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "average": average.state_dict(),
-                        "step": step,
-                        "seconds": seconds + time.monotonic() - began,
-                        "losses": losses,
-                    },
-                )
-            if settings.sheet_columns and (step % SHEET_EVERY == 0 or step == settings.steps):
-                write_base_sheet(
-                    averaged_model(average, tokenizer, device),
-                    vae,
-                    checkpoints / "sheets" / f"base_{step:05d}.png",
-                    settings.sheet_columns,
-                )
-    facts = {
-        **{name: value for name, value in asdict(settings).items() if name != "sheet_columns"},
-        "losses": losses,
-        "seconds": round(seconds + time.monotonic() - began, 1),
-        "device": describe_device(device),
-    }
-    return averaged_model(average, tokenizer, device), facts
+    shares = shares_of_groups(pool.layouts.counts() - 1, settings.levels)
+
+    def losses_of(rng: np.random.Generator, generator: torch.Generator) -> Losses:
+        indices = rng.choice(len(scaled), size=settings.batch, p=shares)
+        states = encode_prompts(
+            tokenizer, model.text_encoder, sample_captions(pool.layouts, indices, settings.empty_prompts, rng)
+        )
+
+        def predict(noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            prediction: torch.Tensor = model.unet(noisy, timesteps, states).sample
+            return prediction
+
+        return noise_loss(predict, scheduler, scaled[torch.from_numpy(indices)].to(device), generator), {}
+
+    def sheet(path: Path) -> None:
+        write_base_sheet(model, vae, path)
+
+    facts = train("base", model, settings, losses_of, sheet if sheets else None, checkpoints, device)
+    return model, facts
 
 
-def averaged_model(average: MovingAverage, tokenizer: CLIPTokenizer, device: torch.device) -> TextToImage:
-    """A model with the averaged weights, for evaluation."""
-    model = TextToImage(tokenizer).to(device).eval().requires_grad_(False)
-    model.load_state_dict(average.values)
-    return model
-
-
-def write_base_sheet(model: TextToImage, vae: AutoencoderKL, path: Path, each: int) -> None:
+def write_base_sheet(model: TextToImage, vae: AutoencoderKL, path: Path, each: int = 6) -> None:
     """Writes `each` pictures of every sheet prompt, a row for each prompt."""
     prompts = [prompt for prompt in SHEET_PROMPTS for _ in range(each)]
     pictures = draw(
