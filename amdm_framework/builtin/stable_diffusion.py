@@ -27,7 +27,7 @@ from ..models.context import LoadContext
 from ..models.digests import tensor_infos
 from ..models.ldm_configs import SCHEDULER_CONFIG
 from ..models.lora import changed_weights, merge_loras
-from ..models.references import pick_weights
+from ..models.references import locate_weights
 from ..models.stable_diffusion import StableDiffusionProvider, TextCondition
 from ..provider import CheckpointReference, ProviderReport, ProviderSpec, WeightFile
 from ..scene import Scene, StrictModel
@@ -98,11 +98,10 @@ def inspect(options: StableDiffusionOptions, context: LoadContext) -> ProviderRe
     """
     wanted = [options.checkpoint, *filter(None, [options.vae]), *(lora.checkpoint for lora in options.loras)]
     located = {reference: locate_reference(reference, context) for reference in wanted}
-    path = located[options.checkpoint]
-    if path is None or (options.checkpoint.startswith("hf://") and not _is_complete(path, options.variant)):
+    path = located[options.checkpoint] = locate_weights(options.checkpoint, context, COMPONENTS, options.variant)
+    if path is None:
         assumed = LatentSpace(channels=4, scale=8, scaling_factor=0.18215)
         schedule = NoiseSchedule.from_scheduler_config(SCHEDULER_CONFIG)
-        located[options.checkpoint] = None
         return ProviderReport(assumed, schedule, (512, 512), downloads=_absent(located))
     base = base_at(path, options.checkpoint, context, **_how(options))
     parts = {name: base.component(name) for name in COMPONENTS}
@@ -129,15 +128,6 @@ def _how(options: StableDiffusionOptions) -> dict[str, Any]:
 
 def _absent(located: Mapping[str, Path | None]) -> tuple[str, ...]:
     return tuple(reference for reference, path in located.items() if path is None)
-
-
-def _is_complete(path: Path, variant: str | None) -> bool:
-    # An interrupted download, or one of configs only, leaves a folder without weights.
-    if path.is_file():
-        return True
-    folders = [path / name for name in COMPONENTS]
-    files = [[file.name for file in folder.iterdir()] if folder.is_dir() else [] for folder in folders]
-    return all(pick_weights(names, variant) for names in files)
 
 
 SPEC = ProviderSpec(

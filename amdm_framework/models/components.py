@@ -13,6 +13,7 @@ transformers, for a plugin that builds the network itself. An original file of a
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ from .checkpoints import build_on_meta, load_strict
 from .context import LoadContext
 from .ldm_configs import SCHEDULER_CONFIG
 from .ldm_keys import CLIP_PREFIX, OPEN_CLIP_PREFIX, UNET_PREFIX, VAE_PREFIX, component_keys
-from .references import missing_file, pick_weights, resolve_reference, select_model_files
+from .references import find_weights, missing_file, pick_weights, resolve_reference, select_model_files
 from .stored_components import (
     Component,
     clip_component,
@@ -114,7 +115,8 @@ class DiffusersFolder(BaseCheckpoint):
     Args:
         path: the folder.
         reference: what messages call it.
-        variant: of the weight files, e.g. `fp16`; None takes the plain ones, or the only ones.
+        variant: of the weight files, e.g. `fp16`; None takes the plain ones, or the only ones. A component without the
+            variant is read from its plain weights, with a warning; where no component has it, that is an error.
     """
 
     def __init__(self, path: Path, reference: str = "", variant: str | None = None) -> None:
@@ -125,13 +127,14 @@ class DiffusersFolder(BaseCheckpoint):
     def component(self, name: str) -> Component:
         folder = self.path / name
         config = self._read_config(f"{name}/config.json")
-        files = [path.name for path in folder.iterdir()]
-        weights = pick_weights(files, self.variant)
+        weights = find_weights(self.path, COMPONENTS, self.variant)[name]
         if weights is None:
-            if self.variant and (other := pick_weights(files)) is not None:
+            if self.variant and (other := find_weights(self.path, [name])[name]) is not None:
                 raise CheckpointError(f"{folder}: no weights of variant {self.variant!r}, found {other}")
             stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
             raise missing_file(self.reference, f"{name}/{stem}.safetensors")
+        if self.variant and f".{self.variant}." not in weights:
+            warnings.warn(f"{folder}: no weights of variant {self.variant!r}, taking {weights}", stacklevel=1)
         return component_of(name, config, read_tensors(folder / weights))
 
     def scheduler_config(self) -> Mapping[str, Any]:

@@ -99,14 +99,20 @@ class PromptEncoder:
         states = self._states([chunk for row in chunked for chunk in row])
         return [torch.cat([states[chunk] for chunk in row]) for row in chunked]
 
-    def pooled(self, phrases: Sequence[str]) -> torch.Tensor:
-        """Return (n, D) pooled features of phrases: the state at the first end token after the final norm, unprojected.
+    def encode_phrases(self, phrases: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (n, 77, D) text states and (n, D) pooled features of phrases, from one call of the text encoder.
 
-        A phrase beyond the context is cut, with a warning.
+        The pooled feature is the state at the first end token after the final norm, unprojected. A phrase beyond the
+        context is cut, with a warning.
         """
         states = self.encode(phrases, max_chunks=1)
         positions = [self.tokenize(phrase)[0].index(self.tokenizer.eos_token_id, 1) for phrase in phrases]
-        return torch.stack([state[position] for state, position in zip(states, positions, strict=True)])
+        pooled = [state[position] for state, position in zip(states, positions, strict=True)]
+        return torch.stack(states), torch.stack(pooled)
+
+    def pooled(self, phrases: Sequence[str]) -> torch.Tensor:
+        """Return (n, D) pooled features of phrases, those of `encode_phrases`."""
+        return self.encode_phrases(phrases)[1]
 
     def tokenize(self, prompt: str) -> list[tuple[int, ...]]:
         """Return the token ids of a prompt, in chunks of the model's context length."""

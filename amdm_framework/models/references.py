@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -70,6 +70,43 @@ def locate_reference(reference: str, context: LoadContext) -> Path | None:
     return None
 
 
+def locate_weights(
+    reference: str, context: LoadContext, folders: Sequence[str] = ("",), variant: str | None = None
+) -> Path | None:
+    """Return what `locate_reference` does; None also for a folder in the Hub's cache that lacks weights.
+
+    Such a folder holds configs only, or what an interrupted download left.
+
+    Args:
+        reference: see the table above.
+        context: gives the folder of relative paths and the registered schemes.
+        folders: those of the components that must have weights, within the folder that the reference leads to.
+        variant: e.g. `fp16`.
+
+    Raises:
+        CheckpointError: the reference cannot lead anywhere.
+    """
+    path = locate_reference(reference, context)
+    if path is None or path.is_file() or not reference.startswith("hf://"):
+        return path
+    return path if all(find_weights(path, folders, variant).values()) else None
+
+
+def find_weights(path: Path, folders: Sequence[str], variant: str | None = None) -> dict[str, str | None]:
+    """Return the file of weights of each component of a model on this machine, as `pick_component_weights` does.
+
+    Args:
+        path: the model's folder.
+        folders: those of the components; one that does not exist has no weights.
+        variant: e.g. `fp16`.
+    """
+    files = {}
+    for folder in folders:
+        place = path / folder
+        files[folder] = [file.name for file in place.iterdir()] if place.is_dir() else []
+    return pick_component_weights(files, variant)
+
+
 def select_model_files(names: Sequence[str], variant: str | None = None) -> list[str]:
     """Choose what a model in diffusers layout needs of a repository: configs, tokenizer, one set of weights per folder.
 
@@ -80,20 +117,35 @@ def select_model_files(names: Sequence[str], variant: str | None = None) -> list
     folders: dict[str, list[str]] = {}
     for name in names:
         folder, _, base = name.rpartition("/")
-        folders.setdefault(folder, []).append(base)
+        if "/" not in folder and folder not in ("safety_checker", "feature_extractor"):
+            folders.setdefault(folder, []).append(base)
+    picked = pick_component_weights({folder: files for folder, files in folders.items() if folder}, variant)
     chosen = []
     for folder, files in folders.items():
-        if "/" in folder or folder in ("safety_checker", "feature_extractor"):
-            continue
         wanted = [file for file in files if file.endswith((".json", ".txt", ".model")) and ".index." not in file]
-        weights = pick_weights(files, variant) if folder else None
-        if weights is not None:
+        if weights := picked.get(folder):
             wanted.append(weights)
             if ".index." in weights:
                 stem, extension = weights.split(".")[:2]
                 wanted += [file for file in files if file.startswith(f"{stem}") and file.endswith(f".{extension}")]
         chosen += [f"{folder}/{file}" if folder else file for file in wanted]
     return chosen
+
+
+def pick_component_weights(folders: Mapping[str, Sequence[str]], variant: str | None = None) -> dict[str, str | None]:
+    """Return what `pick_weights` does for the folder of each component.
+
+    A component without the variant is read from its plain weights where another component has the variant, as in
+    diffusers.
+
+    Args:
+        folders: the files in the folder of each component.
+        variant: e.g. `fp16`.
+    """
+    picked = {name: pick_weights(files, variant) for name, files in folders.items()}
+    if any(picked.values()):
+        picked = {name: weights or pick_weights(folders[name]) for name, weights in picked.items()}
+    return picked
 
 
 def pick_weights(files: Sequence[str], variant: str | None = None) -> str | None:

@@ -242,7 +242,7 @@ Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A member's part in a sum, relative to the others'."""
 
 
-def expect_length(values: Sequence[float] | None, length: int, key: str, meaning: str) -> None:
+def expect_length(values: Sequence[object] | None, length: int, key: str, meaning: str) -> None:
     """Refuse a per-provider list of the wrong length.
 
     Raises:

@@ -8,6 +8,7 @@ from .amdm_authors import AMDMAuthors
 from .base import AggregationStrategy
 from .composable import Composable
 from .epsilon_average import EpsilonAverage
+from .instance_relay import InstanceRelay
 from .linear import Linear
 from .relay import Relay
 from .single import Single
@@ -23,6 +24,7 @@ BUILTIN_STRATEGIES: tuple[type[AggregationStrategy], ...] = (
     Composable,
     Alternate,
     Relay,
+    InstanceRelay,
     SuperDiffAnd,
     SuperDiffOr,
     Single,

@@ -189,6 +189,15 @@ def test_variants(context, tmp_path):
         load(context, checkpoint="epsilon", variant="fp16")
 
 
+def test_a_component_without_the_variant_is_read_from_its_plain_weights(context, copy):
+    for name in ("unet/diffusion_pytorch_model", "text_encoder/model"):
+        (copy / f"{name}.safetensors").rename(copy / f"{name}.fp16.safetensors")
+    with pytest.warns(UserWarning, match="vae: no weights of variant 'fp16', taking diffusion_pytorch_model.safetens"):
+        mixed = load(context, checkpoint=str(copy), variant="fp16")
+    plain = load(context, checkpoint="epsilon")
+    assert held_bytes(mixed, plain) == held_bytes(plain)
+
+
 def test_pickled_folders_are_read(context, tmp_path):
     write_diffusers_folder(tmp_path / "pickled", safe_serialization=False)
     pickled, plain = load(context, checkpoint=str(tmp_path / "pickled")), load(context, checkpoint="epsilon")

@@ -105,6 +105,18 @@ def test_a_phrase_beyond_the_context_is_cut_with_a_warning(encoder):
 
 
 @torch.inference_mode()
+def test_states_and_pooled_features_of_phrases_take_one_call(encoder, monkeypatch):
+    phrases = ["cat", "a blue bottle", "cat"]
+    expected_states, expected_pooled = torch.stack(encoder.encode(phrases)), encoder.pooled(phrases)
+    counted = []
+    forward = encoder.text_encoder.forward
+    monkeypatch.setattr(encoder.text_encoder, "forward", lambda ids: counted.append(len(ids)) or forward(ids))
+    states, pooled = encoder.encode_phrases(phrases)
+    assert counted == [2]
+    assert torch.equal(states, expected_states) and torch.equal(pooled, expected_pooled)
+
+
+@torch.inference_mode()
 def test_equal_texts_are_encoded_once(encoder, monkeypatch):
     counted = []
     forward = encoder.text_encoder.forward

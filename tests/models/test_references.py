@@ -10,7 +10,9 @@ import pytest
 
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.references import (
+    find_weights,
     locate_reference,
+    locate_weights,
     pick_weights,
     resolve_reference,
     select_model_files,
@@ -133,6 +135,35 @@ def test_online_only_what_is_needed_is_fetched(monkeypatch, tmp_path, context):
 )
 def test_weights_are_picked(files, variant, expected):
     assert pick_weights(files, variant) == expected
+
+
+def test_a_component_without_the_variant_has_its_plain_weights(tmp_path):
+    names = ["unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+             "vae/diffusion_pytorch_model.safetensors"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    folders = ["unet", "vae", "text_encoder"]
+    mixed = ["diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors", None]
+    assert list(find_weights(tmp_path, folders, "fp16").values()) == mixed
+    assert select_model_files(names, "fp16") == names[1:]
+    # Nothing has this one: rather a mistake than a wish for plain weights.
+    assert list(find_weights(tmp_path, folders, "fp61").values()) == [None, None, None]
+    assert select_model_files(names, "fp61") == []
+
+
+def test_a_cached_repository_without_all_weights_is_not_on_this_machine(hub, tiny_folder, context):
+    fill(hub, tiny_folder)
+    parts = ["unet", "vae", "text_encoder"]
+    found = locate_weights("hf://owner/repo", context, parts)
+    assert found is not None and found.resolve() == hub.resolve()
+    assert locate_weights("hf://owner/repo", context, parts, "fp16") is None
+    (hub / "vae/diffusion_pytorch_model.safetensors").unlink()
+    assert locate_weights("hf://owner/repo", context, parts) is None
+    assert locate_weights("hf://owner/repo", context, ["unet"]) is not None
+    assert locate_weights("hf://owner/repo/unet/config.json", context) == hub / "unet/config.json"
+    # What is no download is opened as it is, and says itself what it lacks.
+    assert locate_weights(str(hub), context, parts) == hub
 
 
 def test_shards_are_selected_with_their_index():

@@ -13,12 +13,14 @@ import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDERS = [REPOSITORY, *(p.parent for p in sorted(REPOSITORY.glob("plugins/*/pyproject.toml")))]
+PLUGINS = [file.parent for file in sorted(REPOSITORY.glob("plugins/*/pyproject.toml"))]
+FOLDERS = [REPOSITORY, *PLUGINS]
 FOLDERS += [p.parent for p in REPOSITORY.glob("zoo/pyproject.toml")]
 
 
@@ -26,6 +28,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     """Run a program without any trace of the checkout in its environment, and return what it printed."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "AMDM_", "VIRTUAL_ENV"))}
     environment = kept | {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment["XDG_CACHE_HOME"] = str(cwd / "cache")
     done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -65,6 +68,22 @@ def make_clean_environment(folder: Path, wheels: list[Path]) -> Path:
     return programs
 
 
+def amdm_json(programs: Path, *commands: list[str], cwd: Path) -> list[Any]:
+    """Return what `amdm` commands print with `--json`.
+
+    One process for all of them, since importing torch takes most of a command's time.
+    """
+    code = """
+import json, sys
+from amdm_framework.cli import main
+for command in json.loads(sys.argv[1]):
+    main([*command, "--json"], standalone_mode=False)
+    print(end="\\f")
+"""
+    printed = run(programs / "python", "-c", code, json.dumps(commands), cwd=cwd)
+    return [json.loads(text) for text in printed.split("\f")[:-1]]
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_wheel_holds_only_its_package(build_wheel, folder):
     with zipfile.ZipFile(build_wheel(folder)) as wheel:
@@ -96,3 +115,20 @@ def test_wheels_work_outside_the_checkout(build_wheel, folders, tmp_path):
     assert {plugin["distribution"].replace("-", "_") for plugin in installed["plugins"]} == {
         build_wheel(folder).name.split("-")[0] for folder in folders
     }
+
+
+def test_a_plugin_adds_its_model_alone_and_takes_it_away_again(build_wheel, compositions, tmp_path):
+    programs = make_clean_environment(tmp_path, [build_wheel(REPOSITORY)])
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python")
+    for folder in PLUGINS:
+        wheel, name = build_wheel(folder), folder.name
+        run(*pip, "install", "--no-deps", wheel, cwd=tmp_path)
+        installed, checked = amdm_json(programs, ["plugins"], ["check", str(compositions[name])], cwd=tmp_path)
+        assert [plugin for plugin in installed["plugins"] if plugin["status"] != "ok"] == []
+        # Those that were here before are gone.
+        assert {provider["name"] for provider in installed["providers"]} == {"stable_diffusion", name}
+        (member,) = checked["members"]
+        assert (member["name"], member["downloads"]) == (name, []) and member["components"]
+        run(*pip, "uninstall", "--yes", wheel.name.split("-")[0], cwd=tmp_path)
+    (installed,) = amdm_json(programs, ["plugins"], cwd=tmp_path)
+    assert {provider["name"] for provider in installed["providers"]} == {"stable_diffusion"}

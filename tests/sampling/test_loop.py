@@ -32,6 +32,8 @@ from toys import (
 )
 
 SHAPE = (4, 8, 8)
+REGIONS = torch.zeros(2, 1, 8, 8)
+REGIONS[:, :, 2:5, 1:6] = 1
 
 
 def by_name(cls: type[AggregationStrategy]) -> str:
@@ -60,6 +62,7 @@ def test_latents_keep_their_precision(cls: type[AggregationStrategy], dtype: tor
         6,
         1.0,
         guidance=Guidance(kind=kind, scale=3.0, rescale=0.2),
+        regions=REGIONS,
         on_step_end=seen.append,
     )
     assert final.dtype == dtype
@@ -103,6 +106,7 @@ def test_nothing_in_the_loop_waits_for_the_device(cls: type[AggregationStrategy]
             1.0,
             lambda provider, step: draws,
             guidance=Guidance(kind="apg", scale=3.0, rescale=0.2),
+            regions=REGIONS,
             on_step_end=watch,
         )
     assert found == [[]] * steps
@@ -148,7 +152,11 @@ def test_secondaries_are_freed_after_the_window(cls: type[AggregationStrategy]) 
     members = [member(target, 0)]
     members.append(member(ToyProvider(torch.zeros(SHAPE), name="first"), 1))
     members.append(member(ToyProvider(torch.ones(SHAPE), b=0.7, name="second"), 2))
-    strategy = make_strategy(cls, window=[1, stop] if cls.name == "amdm_authors" else [0, stop])
+    windows = {
+        "amdm_authors": {"window": [1, stop]},
+        "instance_relay": {"secondary_steps": stop - 1, "instance_steps": 1},
+    }
+    strategy = make_strategy(cls, **windows.get(cls.name, {"window": [0, stop]}))
     strategy.begin(3, steps)
 
     def watch(report: StepReport) -> None:
@@ -162,7 +170,8 @@ def test_secondaries_are_freed_after_the_window(cls: type[AggregationStrategy]) 
         strategy,
         transitions(STABLE_DIFFUSION_SCHEDULE, steps, 1.0),
         seeded_noise([1], SHAPE),
-        on_step_end=watch,
+        REGIONS[:1],
+        watch,
     )
     assert target.alive[-(steps - stop) :] == [0] * (steps - stop)
     assert events == ["first", "second"]

@@ -328,11 +328,11 @@ def test_slerp_measures_the_angle_that_the_papers_rule_assumes() -> None:
 
 def test_strategies_without_a_window_show_no_window_options() -> None:
     windowless = {cls.name for cls in BUILTIN_STRATEGIES if not {"steps", "window"} & set(cls.options.model_fields)}
-    assert windowless == {"single"}
+    assert windowless == {"instance_relay", "single"}
 
 
 def test_every_strategy_and_option_says_what_it_is() -> None:
-    assert len({cls.name for cls in BUILTIN_STRATEGIES}) == len(BUILTIN_STRATEGIES) == 11
+    assert len({cls.name for cls in BUILTIN_STRATEGIES}) == len(BUILTIN_STRATEGIES) == 12
     for cls in BUILTIN_STRATEGIES:
         for text in (cls.summary, cls.formula, cls.source):
             assert text and "\n" not in text

@@ -16,6 +16,7 @@ from amdm_framework.strategies.base import AggregationStrategy, WindowedStrategy
 from amdm_framework.strategies.builtin import BUILTIN_STRATEGIES
 from amdm_framework.strategies.composable import Composable
 from amdm_framework.strategies.epsilon_average import EpsilonAverage
+from amdm_framework.strategies.instance_relay import InstanceRelay
 from amdm_framework.strategies.linear import Linear
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.single import Single
@@ -43,9 +44,10 @@ def run(
 ) -> torch.Tensor:
     latents = [initial_latents(seeds, SHAPE, salt=k if independent else 0) for k in range(count)]
     noise = seeded_noise(seeds, SHAPE)
-    final, _ = run_toys(
-        toy_providers(count, SHAPE), strategy, latents, STEPS, eta, noise, guidance=GUIDANCE, **arguments
-    )
+    masks = torch.zeros(len(seeds), 2, *SHAPE[1:])
+    for image, seed in enumerate(seeds):
+        masks[image, 0, seed % 4 : seed % 4 + 3, 1:5] = 1
+    final, _ = run_toys(toy_providers(count, SHAPE), strategy, latents, STEPS, eta, noise, GUIDANCE, masks, **arguments)
     assert final.isfinite().all()
     return final
 
@@ -176,7 +178,9 @@ def test_the_window_may_open_later() -> None:
     assert not torch.equal(seen[2].latents[0], alone[2].latents[0])
 
 
-@pytest.mark.parametrize("cls", [EpsilonAverage, Composable, Alternate, Relay, SuperDiffAnd, SuperDiffOr], ids=by_name)
+@pytest.mark.parametrize(
+    "cls", [EpsilonAverage, Composable, Alternate, Relay, InstanceRelay, SuperDiffAnd, SuperDiffOr], ids=by_name
+)
 def test_shared_latents_are_one_tensor_and_begin_at_the_targets(cls: type[AggregationStrategy]) -> None:
     seen: list[StepReport] = []
     run(make_strategy(cls), [1, 2], 1.0, 3, independent=True, on_step_end=seen.append)

@@ -26,7 +26,9 @@ class InteractDiffusionOptions(StrictModel):
         description="The Stable Diffusion 1.x model that lends what a checkpoint file lacks (an extension file: all but "
         "its own layers; any file: the tokenizer). Not used for a folder, which is whole.",
     )
-    variant: str | None = Field(default=None, description="Of the weight files in a folder, e.g. `fp16`.")
+    variant: str | None = Field(
+        default=None, description="Of the weight files in a folder, the base's too, e.g. `fp16`."
+    )
     tokenizer: CheckpointReference | None = Field(
         default=None, description="A tokenizer's folder, for a checkpoint file [the base's, or that of CLIP ViT-L/14]."
     )

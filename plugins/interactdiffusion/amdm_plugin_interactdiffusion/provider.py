@@ -168,7 +168,7 @@ def load(options: InteractDiffusionOptions, context: LoadContext) -> InteractDif
     path = resolve_reference(options.checkpoint, context, select)
     base = None
     if options.base is not None and path.is_file():
-        base = open_base(options.base, context, tokenizer=options.tokenizer)
+        base = open_base(options.base, context, variant=options.variant, tokenizer=options.tokenizer)
     checkpoint = checkpoint_at(
         path, options.checkpoint, context, base=base, variant=options.variant, tokenizer=options.tokenizer
     )
@@ -207,7 +207,7 @@ def inspect(options: InteractDiffusionOptions, context: LoadContext) -> Provider
         base_path = locate_reference(options.base, context)
         if base_path is None or report.downloads:
             return report
-        base = base_at(base_path, options.base, context, tokenizer=options.tokenizer)
+        base = base_at(base_path, options.base, context, variant=options.variant, tokenizer=options.tokenizer)
     assert path is not None
     checkpoint = checkpoint_at(path, options.checkpoint, context, base=base, tokenizer=options.tokenizer)
     stored = {name: checkpoint.component(name).tensors for name in COMPONENTS}

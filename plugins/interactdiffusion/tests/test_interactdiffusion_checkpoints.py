@@ -144,11 +144,14 @@ def test_half_precision_files_and_runs(files: Path, tmp_path: Path) -> None:
 
 def test_a_fp16_variant_is_found_in_the_folder(files: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model")
-    plain = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    plain.rename(plain.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    with pytest.raises(CheckpointError, match=r"no weights of variant 'fp16'"):
-        _open(folder, variant="fp16").component("vae")
-    assert _open(folder).component("unet").tensors.files[0].name == "diffusion_pytorch_model.fp16.safetensors"
+    for name in ("unet/diffusion_pytorch_model", "text_encoder/model"):
+        (folder / f"{name}.safetensors").rename(folder / f"{name}.fp16.safetensors")
+    for checkpoint in (_open(folder), _open(folder, variant="fp16")):
+        unet = checkpoint.component("unet")
+        assert unet.tensors.files[0].name == "diffusion_pytorch_model.fp16.safetensors"
+    with pytest.warns(UserWarning, match=r"vae: no weights of variant 'fp16'"):
+        vae = _open(folder, variant="fp16").component("vae")
+    assert vae.tensors.files[0].name == "diffusion_pytorch_model.safetensors"
 
 
 def _altered_extension(files: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
+from amdm_framework.builtin.stable_diffusion import StableDiffusionOptions
+from amdm_framework.builtin.stable_diffusion import inspect as inspect_base
 from amdm_framework.errors import InputError
-from amdm_framework.latents import LatentSpace, NoiseSchedule
 from amdm_framework.models.checkpoints import (
     TensorMapping,
     build_on_meta,
@@ -22,9 +22,7 @@ from amdm_framework.models.checkpoints import (
     resolve_reference,
 )
 from amdm_framework.models.components import (
-    COMPONENTS,
     base_at,
-    default_size,
     latent_space,
     load_text_encoder,
     load_unet,
@@ -33,9 +31,8 @@ from amdm_framework.models.components import (
 )
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.digests import tensor_infos
-from amdm_framework.models.ldm_configs import SCHEDULER_CONFIG
 from amdm_framework.models.prompt_encoding import PromptGroup
-from amdm_framework.models.references import pick_weights
+from amdm_framework.models.references import locate_weights
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextConditioning
 from amdm_framework.models.stored_components import Component
 from amdm_framework.provider import NoisePrediction, ProviderReport, ProviderSpec, RunSettings, Step, WeightFile
@@ -237,28 +234,23 @@ def inspect(options: IPAdapterOptions, context: LoadContext) -> ProviderReport:
         CheckpointError: a reference leads nowhere, or the files do not belong together.
         InputError: a preset or block scale that does not fit the base.
     """
-    base_path = _locate(options.base, context, COMPONENTS)
-    encoder_path = _locate(options.image_encoder, context, [""])
-    adapter_path = _locate(options.checkpoint, context, [""])
-    wanted = {options.base: base_path, options.checkpoint: adapter_path, options.image_encoder: encoder_path}
-    downloads = tuple(reference for reference, path in wanted.items() if path is None)
-    space = LatentSpace(channels=4, scale=8, scaling_factor=0.18215)
-    schedule, size = NoiseSchedule.from_scheduler_config(SCHEDULER_CONFIG), (512, 512)
+    report = inspect_base(StableDiffusionOptions(checkpoint=options.base, **_how(options)), context)
+    base_path = locate_reference(options.base, context)
+    encoder_path = locate_weights(options.image_encoder, context)
+    adapter_path = locate_weights(options.checkpoint, context)
+    wanted = {options.checkpoint: adapter_path, options.image_encoder: encoder_path}
+    absent = [reference for reference, path in wanted.items() if path is None]
     stored = {}
-    if base_path is not None:
-        base = base_at(base_path, options.base, context, **_how(options))
-        stored = {name: base.component(name) for name in COMPONENTS}
-        space, schedule = latent_space(stored["unet"].config, stored["vae"]), base.noise_schedule()
-        size = default_size(stored["unet"].config, space.scale)
     if encoder_path is not None:
         stored["image_encoder"] = open_image_encoder(encoder_path, options.image_encoder)
     if adapter_path is not None:
         stored["adapter"] = Component({}, read_tensors(adapter_path))
-    if not downloads:
+    if base_path is not None and report.components and not absent:
+        base = base_at(base_path, options.base, context, **_how(options))
         encoder = build_image_encoder(stored["image_encoder"])
-        _check(options, stored["unet"], stored["adapter"].tensors, encoder)
-    components = {name: tensor_infos(part.tensors, name, context.dtype) for name, part in stored.items()}
-    return ProviderReport(space, schedule, size, components, downloads)
+        _check(options, base.component("unet"), stored["adapter"].tensors, encoder)
+    own = {name: tensor_infos(part.tensors, name, context.dtype) for name, part in stored.items()}
+    return replace(report, components={**report.components, **own}, downloads=(*report.downloads, *absent))
 
 
 def _check(
@@ -273,16 +265,6 @@ def _check(
 
 def _how(options: IPAdapterOptions) -> dict[str, Any]:
     return options.model_dump(include={"variant", "tokenizer"})
-
-
-def _locate(reference: str, context: LoadContext, folders: Sequence[str]) -> Path | None:
-    # A folder in the Hub's cache may hold configs only, or what an interrupted download left.
-    path = locate_reference(reference, context)
-    if path is None or path.is_file() or not reference.startswith("hf://"):
-        return path
-    parts = [path / folder for folder in folders]
-    complete = all(part.is_dir() and pick_weights([entry.name for entry in part.iterdir()]) for part in parts)
-    return path if complete else None
 
 
 SPEC = ProviderSpec(

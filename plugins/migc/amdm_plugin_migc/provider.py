@@ -118,8 +118,8 @@ class MIGCProvider(StableDiffusionProvider):
         if not phrases:
             width = self.text_encoder.config.hidden_size
             return [torch.empty(0, 1, width)] * len(counts), [torch.empty(0, width)] * len(counts)
-        states = torch.stack(self.prompt_encoder.encode(phrases, max_chunks=1))
-        return states.split(counts), self.prompt_encoder.pooled(phrases).split(counts)
+        states, pooled = self.prompt_encoder.encode_phrases(phrases)
+        return states.split(counts), pooled.split(counts)
 
 
 def load(options: MIGCOptions, context: LoadContext) -> MIGCProvider:

@@ -142,6 +142,8 @@ def test_what_is_constant_is_computed_once(migc_provider: MIGCProvider, monkeypa
     conditioning = migc_provider.encode(SCENES, settings_of(3))
     once = dict(calls)
     layers, blocks = 4, 3
+    # Prompts and phrases.
+    assert once["text encoder"] == 2
     assert once["position net"] == blocks
     assert once["phrase projection"] == 2 * 2 * blocks
     assert once["text projection"] == 2 * 2 * layers
