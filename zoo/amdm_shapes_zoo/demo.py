@@ -1,89 +1,106 @@
-"""Draws the demonstration sheet: each member alone beside the aggregate, same seeds. `python -m amdm_shapes_zoo.demo`."""
+"""Draws the demonstration sheet: scenes, each model alone, and their aggregate. `python -m amdm_shapes_zoo.demo`."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import textwrap
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import discover
 from amdm_framework.scene import Scene
 from amdm_framework.strategies.single import Single
+from amdm_shapes_zoo.demo_sheet import Column, sheet
+from amdm_shapes_zoo.judge import judge
+from amdm_shapes_zoo.renderer import render
+from amdm_shapes_zoo.scenes import scene_of
+from amdm_shapes_zoo.world import HELD_OUT_SEED, NO_ACTION, Layouts, sample_layouts
 
 COMPOSITION = Path(__file__).with_name("demo.yaml")
-CELL = 256
-MARGIN = 12
+_CANDIDATES = 200
 
 
-def draw(seeds: Sequence[int], device: str) -> tuple[dict[str, list[Image.Image]], AMDMPipeline]:
-    """Draw one picture per seed by every member alone and by their aggregate.
+def demo_scenes(count: int, seed: int) -> tuple[list[Scene], Layouts]:
+    """Scenes of three instances with an interaction, each with a reference picture for the style of its background.
+
+    Args:
+        count: how many.
+        seed: of the pictures they are taken from, beyond those of all trainings.
+
+    Returns:
+        The scenes, and what their pictures should show.
+    """
+    layouts = sample_layouts(_CANDIDATES, HELD_OUT_SEED + 2 * seed)
+    layouts = layouts[np.flatnonzero((layouts.counts() == 3) & (layouts.action != NO_ACTION))[:count]]
+    references = sample_layouts(count, HELD_OUT_SEED + 2 * seed + 1)
+    pictures = [Image.fromarray(picture) for picture in render(references)]
+    scenes = [scene_of(layouts, index, picture) for index, picture in enumerate(pictures)]
+    return scenes, layouts.replace(palette=references.palette, texture=references.texture)
+
+
+def draw(scenes: list[Scene], seed: int, device: str) -> tuple[dict[str, list[Image.Image]], AMDMPipeline]:
+    """Draw every scene by every member alone and by their aggregate, with the same seeds.
 
     Returns:
         Pictures by column title, and the pipeline that drew them.
     """
     pipeline = AMDMPipeline.from_composition(COMPOSITION, device=device, plugins=discover())
+    pipeline.set_progress_bar_config(disable=True)
     assert pipeline.resolved is not None
-    scenes = [Scene()] * len(seeds)
+
+    def seeds() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed + index) for index in range(len(scenes))]
+
     columns: dict[str, list[Image.Image]] = {}
     for position, member in enumerate(pipeline.resolved.members):
         alone = AMDMPipeline(
             [pipeline.providers[position]], Single(Single.options()), member.guidance, pipeline.sampler, [member.name]
         )
+        alone.set_progress_bar_config(disable=True)
         conditions = [[member.condition(scene) for scene in scenes]]
-        columns[f"{member.name} alone"] = alone(conditions=conditions, generator=_generators(seeds)).images
-    columns["both, aggregated"] = pipeline(scenes, generator=_generators(seeds)).images
+        columns[f"{member.name} alone"] = alone(conditions=conditions, generator=seeds()).images
+    columns[f"all three, {pipeline.strategy.name}"] = pipeline(scenes, generator=seeds()).images
     return columns, pipeline
 
 
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def sheet(columns: dict[str, list[Image.Image]], captions: Sequence[str], seeds: Sequence[int]) -> Image.Image:
-    """Lay pictures out as a labelled table: a column per title, a row per seed."""
-    font, small = ImageFont.load_default(size=20), ImageFont.load_default(size=14)
-    header = 96
-    width = len(columns) * (CELL + MARGIN) + MARGIN
-    height = header + len(seeds) * (CELL + MARGIN) + MARGIN
-    page = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(page)
-    for column, ((title, pictures), caption) in enumerate(zip(columns.items(), captions, strict=True)):
-        left = MARGIN + column * (CELL + MARGIN)
-        pen.text((left, MARGIN), title, fill="black", font=font)
-        pen.multiline_text((left, MARGIN + 28), textwrap.fill(caption, 36), fill="#555555", font=small)
-        for row, picture in enumerate(pictures):
-            top = header + row * (CELL + MARGIN)
-            page.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), (left, top))
-    return page
+def scores_of(pictures: list[Image.Image], wanted: Layouts) -> dict[str, float]:
+    """Shares of right colours, shapes, interactions and backgrounds."""
+    means = judge(np.stack([np.asarray(picture) for picture in pictures]), wanted).means()
+    return {name: means[name] for name in ("colour", "shape", "action", "style")}
 
 
 def main() -> None:
-    """Draw the sheet and say where it is."""
+    """Draw the sheet, print the scores, and say where the picture is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder of the picture")
-    parser.add_argument("--seed", type=int, action="append", help="may be given several times [1 2 3 4]")
+    parser.add_argument("--scenes", type=int, default=4, help="number of scenes, 1 to 8 [4]")
+    parser.add_argument("--seed", type=int, default=1, help="seed of scenes and noise [1]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    arguments = parser.parse_args()
-    seeds = arguments.seed or [1, 2, 3, 4]
+    arguments: Any = parser.parse_args()
+    if not 1 <= arguments.scenes <= 8 or arguments.seed < 0:
+        parser.error("--scenes takes 1 to 8, --seed 0 or more")
     began = time.perf_counter()
-    columns, pipeline = draw(seeds, arguments.device)
-    assert pipeline.resolved is not None
-    prompts = [member.condition(Scene()).prompt for member in pipeline.resolved.members]  # type: ignore[attr-defined]
-    page = sheet(columns, [*prompts, f"strategy {pipeline.strategy.name}: one picture of both prompts"], seeds)
+    scenes, wanted = demo_scenes(arguments.scenes, arguments.seed)
+    columns, _ = draw(scenes, arguments.seed, arguments.device)
+    scored = {title: scores_of(pictures, wanted) for title, pictures in columns.items()}
+    page = sheet(scenes, [Column(title, pictures, scored[title]) for title, pictures in columns.items()])
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "demo.png"
     temporary = path.with_suffix(".png.part")
     page.save(temporary, format="PNG")
     os.replace(temporary, path)
-    print(f"{len(columns) * len(seeds)} pictures in {time.perf_counter() - began:.1f} s")
-    print(f"the picture is at {path.resolve()}")
+    width = max(map(len, scored))
+    print(f"{'right, of all that was asked for':{width}}  colour  shape  action  style")
+    for title, scores in scored.items():
+        print(f"{title:{width}}  " + "  ".join(f"{100 * value:5.0f} %" for value in scores.values()))
+    count = len(columns) * len(scenes)
+    print(f"{count} pictures in {time.perf_counter() - began:.1f} s\nthe picture is at {path.resolve()}")
 
 
 if __name__ == "__main__":
