@@ -68,11 +68,12 @@ class InstanceRelayOptions(StrictModel):
 class InstanceRelay(AggregationStrategy):
     """The secondaries draw r steps, then shift every instance as a whole for m steps; then the target goes on alone.
 
-    With the target A, the secondaries k that act on instances and the mean b of those that act on the background:
+    With the target A, the secondaries k that act on instances and those that act on the background:
 
         steps 1 to r:    e = eps_k,  k = whose turn it is, as in `relay`
         m steps more:    e = eps_A + sum_k sum_i w_i mean_i(eps_k - eps_A)
-        in both:         eps = e + (1 - sum_i w_i) (eps_b - eps_j),  j = k or A, whoever drew
+        in both:         eps = e + (1 - sum_i w_i) (b - eps_j),  j = k or A, whoever drew,
+                         b = the mean of eps_j and of all who act on the background
 
     mean_i is the mean of every channel over the box of instance i, w_i = 1_i / max(1, sum_j 1_j) its part of a cell:
     1_i is how much of the cell the box covers, so that overlapping boxes average. In the m steps a secondary changes
@@ -147,8 +148,8 @@ class InstanceRelay(AggregationStrategy):
                 epsilon = epsilon + instance_shift(states[k].epsilon - drawn, masks)
         if self.background:
             outside = 1 - masks.sum(1, keepdim=True).clamp(max=1)
-            background = torch.stack([states[k].epsilon for k in self.background]).mean(0)
-            epsilon = epsilon + outside * (background - drawn)
+            together = torch.stack([drawn, *(states[k].epsilon for k in self.background)]).mean(0)
+            epsilon = epsilon + outside * (together - drawn)
         return advance_together(self._limited(epsilon, target.latents, transition), states, transition)
 
     def _limited(self, epsilon: torch.Tensor, latents: torch.Tensor, transition: Transition) -> torch.Tensor:

@@ -16,6 +16,7 @@ from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.sampling.loop import StepReport
 from amdm_framework.sampling.plan import evaluation_plan
 from amdm_framework.scene import Instance, Scene
+from amdm_framework.strategies.epsilon_average import EpsilonAverage
 from amdm_framework.strategies.instance_relay import InstanceRelay, instance_shift
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.single import Single
@@ -82,7 +83,7 @@ def expected_epsilon(
                 mean = np.average(predictions[k][image, channel] - drawn, weights=masks[image, i])
                 total += cover[i] / max(1.0, cover.sum()) * mean
         if background:
-            other = np.mean([predictions[k][image, channel, row, column] for k in background])
+            other = np.mean([predictions[k][image, channel, row, column] for k in (drawing, *background)])
             total += max(0.0, 1 - cover.sum()) * (other - drawn[row, column])
         epsilon[image, channel, row, column] = total
     return epsilon
@@ -186,8 +187,8 @@ def test_an_empty_window_one_provider_or_no_boxes_is_the_target_alone(eta: float
 
 
 def test_without_boxes_all_is_background() -> None:
-    """Of a batch too, where other scenes do have boxes: the secondary alone for six steps, then the target."""
-    expected, _ = run(2, cls=Relay, steps=6)
+    """Of a batch too, where other scenes do have boxes: the mean of both for six steps, then the target."""
+    expected, _ = run(2, cls=EpsilonAverage, steps=6, shares=[0.5, 0.5])
     for seeds, position in (([3], 0), ([1, 2, 3], 2)):
         found, _ = run(2, seeds, modes=["background"])
         torch.testing.assert_close(found[position], expected[2], rtol=0, atol=1e-12)

@@ -22,7 +22,7 @@ from amdm_shapes_zoo.renderer import render
 from amdm_shapes_zoo.scenes import scene_of
 from amdm_shapes_zoo.world import HELD_OUT_SEED, NO_ACTION, Layouts, sample_layouts
 
-COMPOSITION = Path(__file__).with_name("demo.yaml")
+COMPOSITION = Path(__file__).with_name("three_models.yaml")
 _CANDIDATES = 200
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder of the picture")
     parser.add_argument("--scenes", type=int, default=4, help="number of scenes, 1 to 8 [4]")
-    parser.add_argument("--seed", type=int, default=1, help="seed of scenes and noise [1]")
+    parser.add_argument("--seed", type=int, default=2, help="seed of scenes and noise [2]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     arguments: Any = parser.parse_args()
     if not 1 <= arguments.scenes <= 8 or arguments.seed < 0:

@@ -13,10 +13,10 @@ from amdm_shapes_zoo.world import COLOURS, MARK_COLOUR
 
 CELL = 256
 MARGIN = 14
-HEADER = 64
+HEADER = 78
 CAPTION_HEIGHT = 36
 INK, FAINT, PAPER = "#1d1d1f", "#6e6e73", "white"
-_REFERENCE = 72
+REFERENCE = 128
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,9 @@ class Column:
 
 
 def scene_picture(scene: Scene, size: int = CELL) -> Image.Image:
-    """Draw a scene's boxes with their phrases, its interactions as arrows, and its reference in a corner."""
+    """Draw a scene's boxes with their phrases, and its interactions as lines that end at the object."""
     picture = Image.new("RGB", (size, size), "#f5f5f7")
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=13)
-    if scene.references:
-        thumbnail = scene.references[0].open().resize((_REFERENCE, _REFERENCE), Image.Resampling.NEAREST)
-        picture.paste(thumbnail, (size - _REFERENCE, size - _REFERENCE))
-        pen.rectangle((size - _REFERENCE, size - _REFERENCE, size - 1, size - 1), outline=FAINT)
-        pen.text((size - _REFERENCE, size - _REFERENCE - 16), "style", fill=FAINT, font=font)
     centres = {}
     for name, instance in scene.instances.items():
         left, top, right, bottom = (edge * size for edge in instance.box)
@@ -68,23 +63,27 @@ def _between(x0: float, y0: float, x1: float, y1: float, share: float) -> tuple[
 
 
 def sheet(scenes: Sequence[Scene], columns: Sequence[Column]) -> Image.Image:
-    """Return the table: a row for every scene, first what was asked for, then the columns."""
+    """Return the table: a row for every scene: its boxes, the picture whose style is wanted, then the columns."""
     font, small = ImageFont.load_default(size=18), ImageFont.load_default(size=13)
     step, row_height = CELL + MARGIN, CELL + CAPTION_HEIGHT
-    page = Image.new("RGB", (MARGIN + (1 + len(columns)) * step, HEADER + len(scenes) * row_height + MARGIN), PAPER)
+    first = MARGIN + step + REFERENCE + 2 * MARGIN
+    page = Image.new("RGB", (first + len(columns) * step, HEADER + len(scenes) * row_height + MARGIN), PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN), "the scene", fill=INK, font=font)
-    for place, column in enumerate(columns, start=1):
-        left = MARGIN + place * step
+    pen.text((MARGIN + step, MARGIN), "style of", fill=INK, font=font)
+    lefts = [first + place * step for place in range(len(columns))]
+    for left, column in zip(lefts, columns, strict=True):
         pen.text((left, MARGIN), column.title, fill=INK, font=font)
-        scores = "   ".join(f"{name} {100 * value:.0f} %" for name, value in column.scores.items())
-        pen.text((left, MARGIN + 25), scores, fill=FAINT, font=small)
+        scores = [f"{name} {100 * value:.0f} %" for name, value in column.scores.items()]
+        lines = ["   ".join(scores[start : start + 2]) for start in range(0, len(scores), 2)]
+        pen.multiline_text((left, MARGIN + 25), "\n".join(lines), fill=FAINT, font=small)
     for row, scene in enumerate(scenes):
         top = HEADER + row * row_height
         page.paste(scene_picture(scene), (MARGIN, top))
-        caption = textwrap.fill(scene.caption, 170)
-        pen.multiline_text((MARGIN, top + CELL + 8), caption, fill=FAINT, font=small)
-        for place, column in enumerate(columns, start=1):
-            enlarged = column.pictures[row].resize((CELL, CELL), Image.Resampling.NEAREST)
-            page.paste(enlarged, (MARGIN + place * step, top))
+        for reference in scene.references[:1]:
+            style = reference.open().resize((REFERENCE, REFERENCE), Image.Resampling.NEAREST)
+            page.paste(style, (MARGIN + step, top))
+        pen.multiline_text((MARGIN, top + CELL + 8), textwrap.fill(scene.caption, 170), fill=FAINT, font=small)
+        for left, column in zip(lefts, columns, strict=True):
+            page.paste(column.pictures[row].resize((CELL, CELL), Image.Resampling.NEAREST), (left, top))
     return page

@@ -80,9 +80,8 @@ def _with_manifold_steps(aggregate: Aggregate, window: Window) -> dict[str, Any]
 def _by_instances(aggregate: Aggregate, window: Window) -> dict[str, Any]:
     if not isinstance(window, int):
         return _in_window(aggregate, window)
-    # As many steps with two networks as the other rules have, after almost as many with the secondaries alone.
-    lengths = {"secondary_steps": max(window - 1, 0), "instance_steps": window}
-    return {**lengths, "modes": list(aggregate.modes), "limit_quantile": 0.995}
+    # As many steps with two networks as the other rules have, after as many with the secondaries alone.
+    return {"secondary_steps": window, "instance_steps": window, "modes": list(aggregate.modes)}
 
 
 @dataclass(frozen=True)
