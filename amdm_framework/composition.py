@@ -45,7 +45,7 @@ class AggregationBlock(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    strategy: str = Field(default="slerp", description="Name of an installed aggregation strategy.")
+    strategy: str = Field(default="composable", description="Name of an installed aggregation strategy.")
 
 
 class SamplerSettings(StrictModel):

@@ -180,12 +180,13 @@ class WindowedStrategy(AggregationStrategy):
 
     Attributes:
         first_index: the first step that can be aggregated; where `steps` begins to count.
-        default_steps: length of the window where neither `steps` nor `window` is given, None for the whole run.
+        default_steps: length of the window where neither `steps` nor `window` is given, None for the whole run; a share
+            of the run where it is below 1.
     """
 
     settings: WindowOptions
     first_index: ClassVar[int] = 0
-    default_steps: ClassVar[int | None] = 3
+    default_steps: ClassVar[float | None] = 3
 
     def begin(self, provider_count: int, num_inference_steps: int) -> None:
         super().begin(provider_count, num_inference_steps)
@@ -194,7 +195,8 @@ class WindowedStrategy(AggregationStrategy):
             self.start, self.stop = self.settings.window
         else:
             available = max(num_inference_steps - self.first_index, 0)
-            usual = available if self.default_steps is None else min(self.default_steps, available)
+            length = available if self.default_steps is None else self.default_steps
+            usual = min(math.ceil(length if length >= 1 else length * num_inference_steps), available)
             self.start = self.first_index
             self.stop = self.start + (usual if self.settings.steps is None else self.settings.steps)
         if self.start == self.stop:

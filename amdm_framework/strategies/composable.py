@@ -14,7 +14,6 @@ from .base import (
     Advance,
     Evaluation,
     ProviderState,
-    WholeRunOptions,
     WindowedStrategy,
     WindowOptions,
     advance_together,
@@ -22,9 +21,12 @@ from .base import (
 )
 
 
-class ComposableOptions(WholeRunOptions):
+class ComposableOptions(WindowOptions):
     """Options of the conjunction."""
 
+    steps: int | None = Field(
+        default=None, ge=0, description="Length s of the window, from the first step on [3/10 of the run]."
+    )
     scales: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
         default=None,
         description="Guidance scale of every member, target first; negative negates [each member's own: they add up].",
@@ -42,6 +44,8 @@ class Composable(WindowedStrategy):
     halves). Only the unconditional prediction is privileged: it is the target's. Of a member's guidance only the scale
     counts; kinds, rescaling and intervals do not. A negative scale negates what its member asks for. The sum grows
     with the number of members: for a picture as strongly guided as one member alone, give scales that sum to its own.
+    The first three tenths of the run are the default, where layout and colours are decided; over the whole run the sum
+    overshoots (docs/does_it_work.md).
     Source: Liu et al. 2022, arXiv 2206.01714.
     """
 
@@ -54,7 +58,7 @@ class Composable(WindowedStrategy):
     options: ClassVar[type[WindowOptions]] = ComposableOptions
     settings: ComposableOptions
     shared_latents: ClassVar[bool] = True
-    default_steps: ClassVar[int | None] = None
+    default_steps: ClassVar[float | None] = 0.3
 
     def begin(self, provider_count: int, num_inference_steps: int) -> None:
         super().begin(provider_count, num_inference_steps)

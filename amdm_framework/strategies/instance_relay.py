@@ -48,6 +48,11 @@ class InstanceRelayOptions(StrictModel):
         description="Share of `secondary_steps` of every secondary that acts on instances, in their order, scaled to "
         "sum to 1 [equal].",
     )
+    target_outside: bool = Field(
+        default=False,
+        description="Whether the target draws outside all boxes in the first `secondary_steps`, at one more evaluation "
+        "each; else the secondary whose turn it is draws everything.",
+    )
     limit: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Largest |x0| a step of the window may predict [no limit]."
     )
@@ -73,7 +78,7 @@ class InstanceRelay(AggregationStrategy):
         steps 1 to r:    e = eps_k,  k = whose turn it is, as in `relay`
         m steps more:    e = eps_A + sum_k sum_i w_i mean_i(eps_k - eps_A)
         in both:         eps = e + (1 - sum_i w_i) (b - eps_j),  j = k or A, whoever drew,
-                         b = the mean of eps_j and of all who act on the background
+                         b = the mean of eps_j (eps_A with `target_outside`) and of all who act on the background
 
     mean_i is the mean of every channel over the box of instance i, w_i = 1_i / max(1, sum_j 1_j) its part of a cell:
     1_i is how much of the cell the box covers, so that overlapping boxes average. In the m steps a secondary changes
@@ -87,7 +92,8 @@ class InstanceRelay(AggregationStrategy):
     x0 that is too large as a whole.
 
     Mixes epsilon. Costs m evaluations more for every secondary that acts on instances, as those of the first r steps
-    replace the target's, and r + m for every other. The target is privileged: structure is its own from step r on.
+    replace the target's, and r + m for every other; `target_outside` costs r more, and keeps what the target draws
+    between the instances. The target is privileged: structure is its own from step r on.
     All share one latent. Source: this project; the limit by a quantile is dynamic thresholding (Imagen, arXiv
     2205.11487) without its rescaling.
     """
@@ -132,6 +138,8 @@ class InstanceRelay(AggregationStrategy):
         members = {self.drawing[index], *self.background}
         if index >= self.settings.secondary_steps:
             members.update(self.shifting)
+        elif self.settings.target_outside:
+            members.add(0)
         return dict.fromkeys(sorted(members), Evaluation.GUIDED)
 
     def advance(self, step: Step, states: Sequence[ProviderState], transition: Transition) -> Advance:
@@ -146,9 +154,10 @@ class InstanceRelay(AggregationStrategy):
         if step.index >= self.settings.secondary_steps:
             for k in self.shifting:
                 epsilon = epsilon + instance_shift(states[k].epsilon - drawn, masks)
-        if self.background:
+        if self.background or self.settings.target_outside:
             outside = 1 - masks.sum(1, keepdim=True).clamp(max=1)
-            together = torch.stack([drawn, *(states[k].epsilon for k in self.background)]).mean(0)
+            own = target.epsilon if self.settings.target_outside else drawn
+            together = torch.stack([own, *(states[k].epsilon for k in self.background)]).mean(0)
             epsilon = epsilon + outside * (together - drawn)
         return advance_together(self._limited(epsilon, target.latents, transition), states, transition)
 

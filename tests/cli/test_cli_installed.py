@@ -16,7 +16,7 @@ import pytest
 import yaml
 from click.testing import Result
 
-from amdm_framework.composition import read_composition
+from amdm_framework.composition import read_composition, read_scene
 from amdm_framework.errors import InputError
 from amdm_framework.plugins import discover
 from amdm_framework.scene import Scene
@@ -111,11 +111,11 @@ def test_the_schema_of_a_scene(home: Path, amdm: Amdm) -> None:
 
 @pytest.mark.parametrize("name", ["shapes"])
 def test_the_examples_follow_their_schemas(name: str) -> None:
-    registry = discover({"AMDM_NO_PLUGINS": "1"})
+    registry = discover({})
     composition = REPOSITORY / "examples" / f"{name}.yaml"
     jsonschema.Draft7Validator(composition_schema(registry)).validate(yaml.safe_load(composition.read_text()))
-    scene = Scene.model_validate(yaml.safe_load((REPOSITORY / "examples" / f"{name}_scene.yaml").read_text()))
-    assert len(read_composition(composition, registry).conditions([scene])) == 2
+    scene = read_scene(REPOSITORY / "examples" / f"{name}_scene.yaml")
+    assert len(read_composition(composition, registry).conditions([scene])) == 3
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

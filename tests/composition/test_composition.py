@@ -62,7 +62,7 @@ def test_a_composition_survives_a_round_trip_through_yaml(tmp_path: Path) -> Non
 def test_a_composition_from_python_resolves_like_one_from_a_file() -> None:
     composition = Composition(providers=[{"use": "toy"}])
     resolved = resolve(composition, TOYS)
-    assert (resolved.strategy.name, resolved.composition.sampler.steps) == ("slerp", 50)
+    assert (resolved.strategy.name, resolved.composition.sampler.steps) == ("composable", 50)
 
 
 def test_reading_leaves_the_given_content_alone() -> None:

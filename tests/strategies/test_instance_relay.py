@@ -67,7 +67,7 @@ def stepped(report: StepReport, epsilon: np.ndarray) -> np.ndarray:
 
 
 def expected_epsilon(
-    report: StepReport, masks: np.ndarray, drawing: int, shifting: list[int], background: list[int]
+    report: StepReport, masks: np.ndarray, drawing: int, shifting: list[int], background: list[int], outside: int
 ) -> np.ndarray:
     """The strategy's formula cell by cell, without its limit."""
     predictions = [
@@ -82,8 +82,8 @@ def expected_epsilon(
             for i in np.flatnonzero(cover):
                 mean = np.average(predictions[k][image, channel] - drawn, weights=masks[image, i])
                 total += cover[i] / max(1.0, cover.sum()) * mean
-        if background:
-            other = np.mean([predictions[k][image, channel, row, column] for k in (drawing, *background)])
+        if background or outside != drawing:
+            other = np.mean([predictions[k][image, channel, row, column] for k in (outside, *background)])
             total += max(0.0, 1 - cover.sum()) * (other - drawn[row, column])
         epsilon[image, channel, row, column] = total
     return epsilon
@@ -100,6 +100,8 @@ def expected_epsilon(
         (3, {"modes": ["instances", "background"]}, [1, 1, 1, 0, 0, 0], [1], [2]),
         (3, {"modes": ["background", "instances"], "shares": [2]}, [2, 2, 2, 0, 0, 0], [2], [1]),
         (3, {"modes": ["background", "background"], "instance_steps": 1}, [0, 0, 0, 0], [], [1, 2]),
+        (2, {"target_outside": True}, [1, 1, 1, 0, 0, 0], [1], []),
+        (3, {"target_outside": True, "modes": ["instances", "background"]}, [1, 1, 1, 0, 0, 0], [1], [2]),
     ],
 )
 def test_every_step_follows_the_formula(
@@ -114,7 +116,9 @@ def test_every_step_follows_the_formula(
         if index >= len(drawing):
             expected = report.states[0].epsilon.numpy()
         else:
-            expected = expected_epsilon(report, masks, drawing[index], shifting if index >= first else [], background)
+            outside = 0 if options.get("target_outside") else drawing[index]
+            shifted = shifting if index >= first else []
+            expected = expected_epsilon(report, masks, drawing[index], shifted, background, outside)
         np.testing.assert_allclose(found.numpy(), stepped(report, expected), rtol=0, atol=1e-10)
 
 
@@ -145,7 +149,7 @@ def test_the_predicted_x0_is_limited_in_the_window_and_nowhere_else(options: dic
     limits = []
     for index, report in enumerate(seen):
         if index < 4:
-            epsilon = expected_epsilon(report, masks, int(index < 2), [1] if index >= 2 else [], [])
+            epsilon = expected_epsilon(report, masks, int(index < 2), [1] if index >= 2 else [], [], int(index < 2))
             a, x = report.transition.alpha_cumprod, report.states[0].latents.numpy()
             original = (x - np.sqrt(1 - a) * epsilon) / np.sqrt(a)
             for image in range(3):
@@ -225,6 +229,7 @@ def test_an_image_of_a_batch_equals_the_single_run(options: dict[str, Any], eta:
         (3, {}, [47, 5, 4]),
         (3, {"modes": ["instances", "background"], "secondary_steps": 2}, [48, 5, 5]),
         (3, {"shares": [1, 0], "instance_steps": 1}, [47, 4, 1]),
+        (2, {"target_outside": True, "secondary_steps": 4, "instance_steps": 0}, [50, 4]),
     ],
 )
 def test_evaluations_are_those_declared(count: int, options: dict[str, Any], expected: list[int]) -> None:

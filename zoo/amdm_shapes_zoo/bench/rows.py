@@ -84,6 +84,13 @@ def _by_instances(aggregate: Aggregate, window: Window) -> dict[str, Any]:
     return {"secondary_steps": window, "instance_steps": window, "modes": list(aggregate.modes)}
 
 
+def _by_instances_only(aggregate: Aggregate, window: Window) -> dict[str, Any]:
+    if not isinstance(window, int):
+        return _in_window(aggregate, window)
+    inside = {"secondary_steps": window, "instance_steps": max(window - 1, 0), "target_outside": True}
+    return {**inside, "modes": list(aggregate.modes)}
+
+
 @dataclass(frozen=True)
 class Rule:
     """One way to aggregate: a strategy with its options and the noise it is run with."""
@@ -112,6 +119,7 @@ RULES = {
     "relay_stochastic": Rule("relay", _in_window, eta=1.0),
     "superdiff_and": Rule("superdiff_and", _in_window, eta=1.0),
     "instance_relay": Rule("instance_relay", _by_instances, default=True),
+    "instance_relay_outside": Rule("instance_relay", _by_instances_only),
     "instance_relay_stochastic": Rule("instance_relay", _by_instances, eta=1.0),
 }
 """Rules by the names that `--strategies` takes."""
