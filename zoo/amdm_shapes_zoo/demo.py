@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder of the picture")
     parser.add_argument("--scenes", type=int, default=4, help="number of scenes, 1 to 8 [4]")
-    parser.add_argument("--seed", type=int, default=2, help="seed of scenes and noise [2]")
+    parser.add_argument("--seed", type=int, default=4, help="seed of scenes and noise [4]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     arguments: Any = parser.parse_args()
     if not 1 <= arguments.scenes <= 8 or arguments.seed < 0:
