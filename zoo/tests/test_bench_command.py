@@ -16,7 +16,7 @@ from amdm_shapes_zoo.bench.measure import Job, Painter
 from amdm_shapes_zoo.bench.rows import rows_aggregated, rows_alone
 from amdm_shapes_zoo.bench.table import table
 
-SMALL = ["--scenes", "4", "--steps", "3", "--windows", "2", "--processes", "1"]
+SMALL = ["--scenes", "4", "--steps", "4", "--windows", "2", "--processes", "1"]
 
 
 @pytest.fixture
@@ -51,17 +51,17 @@ def test_same_seed_same_report_as_table_json_and_file(plain_models: Path, tmp_pa
     assert not list(tmp_path.glob("*.part"))
 
     assert report["command"] == (
-        "amdm bench shapes --scenes 4 --strategies amdm_stochastic,instance_relay --models migc --windows 2 --steps 3 "
+        "amdm bench shapes --scenes 4 --strategies amdm_stochastic,instance_relay --models migc --windows 2 --steps 4 "
         "--seed 0 --device cpu"
     )
-    assert (report["scenes"], report["seed"], report["steps"], report["held_out"]) == (4, 0, 3, False)
+    assert (report["scenes"], report["seed"], report["steps"], report["held_out"]) == (4, 0, 4, False)
     assert report["machine"]["threads_per_process"] >= 1
     assert [(row["label"], row["rule"], row["evaluations"]) for row in report["rows"]] == [
-        ("InteractDiffusion", "alone", 3),
-        ("InteractDiffusion", "alone_stochastic", 3),
-        ("MIGC", "alone", 3),
-        ("InteractDiffusion(+MIGC)", "amdm_stochastic", 5),
-        ("InteractDiffusion(+MIGC)", "instance_relay", 5),
+        ("InteractDiffusion", "alone", 4),
+        ("InteractDiffusion", "alone_stochastic", 4),
+        ("MIGC", "alone", 4),
+        ("InteractDiffusion(+MIGC)", "amdm_stochastic", 6),
+        ("InteractDiffusion(+MIGC)", "instance_relay", 6),
     ]
     aggregated = report["rows"][3]
     assert aggregated["strategy"] == "amdm" and aggregated["options"]["weights"] == [0.5]
