@@ -6,7 +6,6 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,12 +43,8 @@ def demo_scenes(count: int, seed: int) -> tuple[list[Scene], Layouts]:
     return scenes, layouts.replace(palette=references.palette, texture=references.texture)
 
 
-def draw(scenes: list[Scene], seed: int, device: str) -> tuple[dict[str, list[Image.Image]], AMDMPipeline]:
-    """Draw every scene by every member alone and by their aggregate, with the same seeds.
-
-    Returns:
-        Pictures by column title, and the pipeline that drew them.
-    """
+def draw(scenes: list[Scene], seed: int, device: str) -> dict[str, list[Image.Image]]:
+    """Draw every scene by every member alone and by their aggregate, with the same seeds; pictures by column title."""
     pipeline = AMDMPipeline.from_composition(COMPOSITION, device=device, plugins=discover())
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.resolved is not None
@@ -66,7 +61,7 @@ def draw(scenes: list[Scene], seed: int, device: str) -> tuple[dict[str, list[Im
         conditions = [[member.condition(scene) for scene in scenes]]
         columns[f"{member.name} alone"] = alone(conditions=conditions, generator=seeds()).images
     columns[f"all three, {pipeline.strategy.name}"] = pipeline(scenes, generator=seeds()).images
-    return columns, pipeline
+    return columns
 
 
 def scores_of(pictures: list[Image.Image], wanted: Layouts) -> dict[str, float]:
@@ -82,12 +77,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=4, help="number of scenes, 1 to 8 [4]")
     parser.add_argument("--seed", type=int, default=4, help="seed of scenes and noise [4]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    arguments: Any = parser.parse_args()
+    arguments = parser.parse_args()
     if not 1 <= arguments.scenes <= 8 or arguments.seed < 0:
         parser.error("--scenes takes 1 to 8, --seed 0 or more")
     began = time.perf_counter()
     scenes, wanted = demo_scenes(arguments.scenes, arguments.seed)
-    columns, _ = draw(scenes, arguments.seed, arguments.device)
+    columns = draw(scenes, arguments.seed, arguments.device)
     scored = {title: scores_of(pictures, wanted) for title, pictures in columns.items()}
     page = sheet(scenes, [Column(title, pictures, scored[title]) for title, pictures in columns.items()])
     arguments.output.mkdir(parents=True, exist_ok=True)
