@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,6 +100,18 @@ class Description:
             texture = None if self.texture is None else TEXTURE_WORDS[self.texture]
             parts.append(" ".join(word for word in (self.palette, texture, "background") if word))
         return ", ".join(parts)
+
+    def without(self, *, positions: bool = False, background: bool = False, action: bool = False) -> Description:
+        """The same, leaving out where instances are, the background, or the interaction."""
+        instances = self.instances
+        if positions:
+            instances = tuple(replace(instance, position=None) for instance in instances)
+        reduced = replace(self, instances=instances)
+        if background:
+            reduced = replace(reduced, palette=None, texture=None)
+        if action:
+            reduced = replace(reduced, action=None, subject=NO_ACTION, object=NO_ACTION)
+        return reduced
 
 
 def position_of(x: float, y: float) -> str:

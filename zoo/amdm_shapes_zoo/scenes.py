@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from PIL import Image
 
 from amdm_framework.scene import Instance, Interaction, Reference, Scene
@@ -25,17 +23,11 @@ def scene_of(layouts: Layouts, index: int, style: Image.Image | None = None) -> 
         index: which of them.
         style: a picture in whose style the background shall be; None leaves the background open.
     """
-    full = full_description(layouts, index)
-    described = replace(
-        full,
-        instances=tuple(replace(instance, position=None) for instance in full.instances),
-        palette=None,
-        texture=None,
-    )
-    names = [f"instance {k + 1}" for k in range(len(full.instances))]
+    described = full_description(layouts, index).without(positions=True, background=True)
+    names = [f"instance {k + 1}" for k in range(len(described.instances))]
     instances = {
         name: Instance(phrase=instance.noun_phrase(), box=tuple(float(edge) for edge in layouts.boxes[index, k]))
-        for k, (name, instance) in enumerate(zip(names, full.instances, strict=True))
+        for k, (name, instance) in enumerate(zip(names, described.instances, strict=True))
     }
     acting: list[Interaction] = []
     if layouts.action[index] != NO_ACTION:

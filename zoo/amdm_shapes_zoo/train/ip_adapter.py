@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def predict(
 
 def caption_without_style(layouts: Layouts, index: int) -> str:
     """The caption, positions included, without the background."""
-    return replace(full_description(layouts, index), palette=None, texture=None).text()
+    return full_description(layouts, index).without(background=True).text()
 
 
 def train_ip_adapter(

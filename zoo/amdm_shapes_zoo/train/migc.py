@@ -5,7 +5,7 @@ It sees boxes and phrases with colours, on pictures without interactions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from amdm_plugin_migc.attention import FusionSchedule, InstanceAttention, Instan
 from amdm_plugin_migc.condition import MIGCCondition
 from amdm_plugin_migc.modules import BlockSizes, MIGCBlock
 from amdm_shapes_zoo.architecture import LATENT_SIZE, TEXT_WIDTH
-from amdm_shapes_zoo.captions import Description, full_description
+from amdm_shapes_zoo.captions import full_description
 from amdm_shapes_zoo.renderer import render
 from amdm_shapes_zoo.sampling import decode_latents
 from amdm_shapes_zoo.train.common import write_sheet
@@ -134,10 +134,7 @@ def run_of(
 
 def caption_of(layouts: Layouts, index: int, with_style: bool) -> str:
     """The caption without positions and interaction."""
-    full = full_description(layouts, index)
-    instances = tuple(replace(instance, position=None) for instance in full.instances)
-    style = {"palette": full.palette, "texture": full.texture} if with_style else {}
-    return Description(instances, **style).text()
+    return full_description(layouts, index).without(positions=True, background=not with_style, action=True).text()
 
 
 def train_migc(
