@@ -1,7 +1,7 @@
 # Everything here needs only Python 3.11 or newer, make and a package index; the rest is installed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo test test-fullsize lint format wheels clean
+.PHONY: help setup demo zoo test test-fuzz test-fullsize lint format wheels clean
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -29,8 +29,12 @@ demo: $(STAMP) ## draw a picture with the embedded models and say where it is
 zoo: $(STAMP) ## train all embedded models again: minutes on a GPU, hours on a CPU; goes on where it stopped
 	$(VENV_PYTHON) -m amdm_shapes_zoo.train all
 
+# One torch thread per test process: several of them on the same cores would wait for each other.
 test: $(STAMP) ## all tests but those at full model size; PYTEST_ARGS="-k discovery" narrows them
-	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+test-fuzz: $(STAMP) ## damaged and hostile inputs, 10 000 cases of them; `make test` has a hundred
+	AMDM_FUZZ_CASES=$(or $(CASES),10000) $(VENV_PYTHON) -m pytest tests/fuzz $(PYTEST_ARGS)
 
 test-fullsize: $(STAMP) ## the tests at full model size, which need memory and time
 	$(VENV_PYTHON) -m pytest -m fullsize $(PYTEST_ARGS)

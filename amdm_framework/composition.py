@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import AMDMError, InputError, Problem, did_you_mean
+from .execution import ExecutionSettings
 from .plugins import PluginRegistry
 from .provider import ProviderSpec
 from .sampling.guidance import Guidance
@@ -38,6 +40,19 @@ class ProviderBlock(BaseModel):
     condition: dict[str, Any] = Field(
         default_factory=dict, description="Overrides parts of the condition that the provider takes from the scene."
     )
+    device: str | None = Field(
+        default=None,
+        description="Where this member runs, at the same time as members on other devices: cpu, cuda:1 and so on "
+        "[the device of the run].",
+    )
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_one(cls, device: str | None) -> str | None:
+        # Whether it is here is another question: `amdm check` and `amdm run` ask it, where the networks shall run.
+        if device is not None and not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", device):
+            raise ValueError(f"found {device!r}, expected cpu, cuda, cuda:N or mps")
+        return device
 
 
 class AggregationBlock(BaseModel):
@@ -67,13 +82,12 @@ class SamplerSettings(StrictModel):
     width: int | None = Field(default=None, ge=8, description="Picture width in pixels [what the target was made for].")
 
 
-class Composition(StrictModel):
-    """Which models take part (the first is the target), how they are aggregated, how they are sampled."""
+class Composition(ExecutionSettings):
+    """Which models take part (the first is the target), how they are aggregated, sampled and run."""
 
     providers: tuple[ProviderBlock, ...] = Field(min_length=1, description="The members, the target first.")
     aggregation: AggregationBlock = Field(default_factory=AggregationBlock, description="How samples become one.")
     sampler: SamplerSettings = Field(default_factory=SamplerSettings, description="The sampling grid and its noise.")
-    release: bool = Field(default=False, description="Drop a member's networks after its last evaluation.")
 
 
 @dataclass(frozen=True)

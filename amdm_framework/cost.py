@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from .composition import ResolvedComposition
 from .errors import AMDMError, InputError, Problem
 from .latents import LatentSpace, NoiseSchedule, check_compatible
@@ -62,7 +64,7 @@ class RunCost:
         height: of the picture in pixels, None where the target cannot say without being loaded.
         width: likewise.
         steps: length of the sampling grid.
-        dtype: what networks compute in.
+        dtype: what the target's networks compute in.
         evaluations: over all members, per picture.
         forward_rows: likewise.
         parameters: over all members that are known, shared ones counted every time.
@@ -85,15 +87,19 @@ class RunCost:
     unknown: tuple[str, ...]
 
 
-def inspect_members(resolved: ResolvedComposition, context: LoadContext) -> list[ProviderReport | None]:
+def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> list[ProviderReport | None]:
     """Read what every member's files say about it; None for providers that cannot be inspected.
+
+    Args:
+        resolved: the composition.
+        contexts: one per member.
 
     Raises:
         InputError: with what is wrong with any of them.
     """
     reports: list[ProviderReport | None] = []
     problems: list[Problem] = []
-    for index, member in enumerate(resolved.members):
+    for index, (member, context) in enumerate(zip(resolved.members, contexts, strict=True)):
         try:
             reports.append(None if member.spec.inspect is None else member.spec.inspect(member.options, context))
         except AMDMError as error:
@@ -103,13 +109,15 @@ def inspect_members(resolved: ResolvedComposition, context: LoadContext) -> list
     return reports
 
 
-def examine(resolved: ResolvedComposition, reports: Sequence[ProviderReport | None], context: LoadContext) -> RunCost:
+def examine(
+    resolved: ResolvedComposition, reports: Sequence[ProviderReport | None], contexts: Sequence[LoadContext]
+) -> RunCost:
     """Check that the members of a composition fit each other and the sampler, and count what a run takes.
 
     Args:
         resolved: the composition.
         reports: of `inspect_members`.
-        context: dtype of the run.
+        contexts: device and dtype of every member.
 
     Raises:
         IncompatibleProvidersError: the models do not share a latent space or a noise schedule.
@@ -136,14 +144,15 @@ def examine(resolved: ResolvedComposition, reports: Sequence[ProviderReport | No
         if problems:
             raise InputError(problems)
     plan = evaluation_plan(resolved.strategy, [member.guidance for member in resolved.members], sampler.steps)
-    holders: dict[str, str] = {}
+    # Weights are held once per device.
+    holders: dict[tuple[torch.device, str], str] = {}
     members = []
     for position, (member, report) in enumerate(zip(resolved.members, reports, strict=True)):
         halves = [step[position] for step in plan if position in step]
         components = None
         if report is not None:
             components = tuple(
-                _component(name, tensors, member.name, holders, context.dtype.itemsize)
+                _component(name, tensors, member.name, holders, contexts[position])
                 for name, tensors in report.components.items()
             )
         members.append(
@@ -162,7 +171,7 @@ def examine(resolved: ResolvedComposition, reports: Sequence[ProviderReport | No
         height,
         width,
         sampler.steps,
-        str(context.dtype).removeprefix("torch."),
+        str(contexts[0].dtype).removeprefix("torch."),
         sum(one.evaluations for one in members),
         sum(one.forward_rows for one in members),
         sum(component.parameters for component in counted),
@@ -181,7 +190,11 @@ class _Inspected:
 
 
 def _component(
-    name: str, tensors: Sequence[TensorInfo], member: str, holders: dict[str, str], float_bytes: int
+    name: str,
+    tensors: Sequence[TensorInfo],
+    member: str,
+    holders: dict[tuple[torch.device, str], str],
+    context: LoadContext,
 ) -> ComponentCost:
     parameters = size = shared = 0
     shared_with: dict[str, None] = {}
@@ -189,16 +202,17 @@ def _component(
         count = 1
         for side in tensor.shape:
             count *= side
-        held = count * _bytes_in_memory(tensor.dtype, float_bytes)
+        held = count * _bytes_in_memory(tensor.dtype, context.dtype.itemsize)
         parameters += count
         size += held
-        holder = holders.setdefault(tensor.identity, "")
+        place = context.device, tensor.identity
+        holder = holders.setdefault(place, "")
         if holder:
             shared += held
             if holder != member:
                 shared_with[holder] = None
         else:
-            holders[tensor.identity] = member
+            holders[place] = member
     return ComponentCost(name, parameters, size, shared, tuple(shared_with))
 
 

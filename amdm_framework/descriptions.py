@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -147,7 +148,8 @@ def describe_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
-        return " | ".join(map(str, schema["enum"]))
+        # As they are written in YAML.
+        return " | ".join(value if isinstance(value, str) else json.dumps(value) for value in schema["enum"])
     for union in ("anyOf", "oneOf"):
         if union in schema:
             return " | ".join(dict.fromkeys(describe_type(member, definitions) for member in schema[union]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 
 from .errors import InputError
@@ -43,3 +45,17 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise InputError(f"dtype {name!r} is none of auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def device_of(network: torch.nn.Module) -> torch.device:
+    """Return where a network computes: where its weights are, or where they are brought when they are offloaded."""
+    for module in network.modules():
+        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+        # Lazily, and no further than the first weight: a UNet has hundreds of modules, and this is asked in every run.
+        for tensor in chain(module.parameters(recurse=False), module.buffers(recurse=False)):
+            # A hook of a layer further down brings what is on the meta device.
+            if tensor.device.type != "meta":
+                return tensor.device
+    return torch.device("cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ class _Text:
 
 def _texts(content: Mapping[str, Any], model: type[BaseModel], at: Key) -> Iterator[_Text]:
     """Yield every text in some content of a model."""
-    schema = model.model_json_schema()
+    schema = _schema(model)
     definitions = schema.get("$defs", {})
 
     def walk(value: Any, schemas: Sequence[Mapping[str, Any]], at: Key) -> Iterator[_Text]:
@@ -115,6 +116,12 @@ def _texts(content: Mapping[str, Any], model: type[BaseModel], at: Key) -> Itera
                 yield from walk(inner, below, (*at, index))
 
     return walk(content, [schema], at)
+
+
+# Making a schema takes milliseconds, and every batch of many asks for the same ones.
+@functools.cache
+def _schema(model: type[BaseModel]) -> Mapping[str, Any]:
+    return model.model_json_schema()
 
 
 def _branches(schemas: Sequence[Mapping[str, Any]], definitions: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -118,8 +118,8 @@ def check_compatible(providers: Sequence[HasDiffusionSpace]) -> list[str]:
         providers: the members, target first.
 
     Returns:
-        One sentence for every fact that is unknown for some member and therefore could not be compared. They are
-        also issued as warnings.
+        One sentence for every fact that is unknown for some member and therefore could not be compared. Where others
+        state it, the sentence is also issued as a warning.
 
     Raises:
         IncompatibleProvidersError: with a table of who differs in what.
@@ -149,7 +149,8 @@ def check_compatible(providers: Sequence[HasDiffusionSpace]) -> list[str]:
         )
     for sentence in unknown:
         warnings.warn(sentence, stacklevel=2)
-    return unknown
+    nowhere = [fact for fact, values in facts.items() if len(values) > 1 and set(values) == {"unknown"}]
+    return unknown + [f"{fact} is unknown for all: could not be compared" for fact in nowhere]
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

@@ -116,35 +116,66 @@ def record_run(pipeline: AMDMPipeline, scene: Scene, output: AMDMOutput, plugins
     Raises:
         InputError: the pipeline was not made from a composition, or the scene holds a picture that is not a file.
     """
+    pictures = [(scene, picture.size, output.seeds, position) for position, picture in enumerate(output.images)]
+    return _records(pipeline, pictures, plugins)
+
+
+def record_pictures(
+    pipeline: AMDMPipeline, scenes: Sequence[Scene], output: AMDMOutput, plugins: PluginRegistry
+) -> list[RunRecord]:
+    """Return the record of every picture of a run that drew one picture per scene, each as if it was drawn alone.
+
+    Args:
+        pipeline: made from a composition.
+        scenes: what was drawn.
+        output: with PIL pictures.
+        plugins: tell the versions of the plugins that took part.
+
+    Raises:
+        InputError: as `record_run`.
+    """
+    pictures = [
+        (scene, picture.size, (seed,), 0)
+        for scene, picture, seed in zip(scenes, output.images, output.seeds, strict=True)
+    ]
+    return _records(pipeline, pictures, plugins)
+
+
+def _records(
+    pipeline: AMDMPipeline,
+    pictures: Sequence[tuple[Scene, tuple[int, int], tuple[int, ...], int]],
+    plugins: PluginRegistry,
+) -> list[RunRecord]:
+    # A picture is its scene, its size, the seeds of its batch and its position there.
     resolved = pipeline.resolved
     if resolved is None:
         raise InputError("only runs of a composition can be recorded, this pipeline was made of provider objects")
-    if any(isinstance(reference.image, Image.Image) for reference in scene.references):
-        raise InputError("a scene with pictures that are not files cannot be recorded")
     composition = resolved.composition.model_dump(mode="json", exclude_unset=True)
-    drawn = scene.model_dump(mode="json", exclude_unset=True)
-    inputs = [
-        *_without_folders("composition", composition, files_of_composition(resolved)),
-        *_without_folders("scene", drawn, files_of_scene(scene)),
-    ]
+    files = _without_folders("composition", composition, files_of_composition(resolved))
     members = tuple(RecordedMember(name=name, weights=weights_of(pipeline, name)) for name in pipeline.names)
-    width, height = output.images[0].size
-    return [
-        RunRecord(
-            composition=composition,
-            scene=drawn,
-            seeds=output.seeds,
-            position=position,
-            height=height,
-            width=width,
-            device=cast(Device, pipeline.device.type),
-            dtype=cast(Dtype, str(pipeline.dtype).removeprefix("torch.")),
-            versions=versions_of(resolved, plugins),
-            members=members,
-            inputs=tuple(inputs),
+    versions = versions_of(resolved, plugins)
+    records = []
+    for scene, (width, height), seeds, position in pictures:
+        if any(isinstance(reference.image, Image.Image) for reference in scene.references):
+            raise InputError("a scene with pictures that are not files cannot be recorded")
+        drawn = scene.model_dump(mode="json", exclude_unset=True)
+        inputs = (*files, *_without_folders("scene", drawn, files_of_scene(scene)))
+        records.append(
+            RunRecord(
+                composition=composition,
+                scene=drawn,
+                seeds=seeds,
+                position=position,
+                height=height,
+                width=width,
+                device=cast(Device, pipeline.device.type),
+                dtype=cast(Dtype, str(pipeline.dtype).removeprefix("torch.")),
+                versions=versions,
+                members=members,
+                inputs=inputs,
+            )
         )
-        for position in range(len(output.images))
-    ]
+    return records
 
 
 def weights_of(pipeline: AMDMPipeline, member: str) -> tuple[RecordedWeights, ...]:

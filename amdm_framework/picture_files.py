@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from .errors import InputError, Problem
@@ -80,17 +84,18 @@ def save_new(folder: Path, stem: str, suffix: str, write: Callable[[IO[bytes]], 
     Raises:
         InputError: the disk is full, or the folder cannot be written to any more.
     """
-    unfinished = _write_unfinished(folder / f"{stem}{suffix}", write)
-    try:
-        for number in itertools.count(1):
-            path = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
-            if _take_name(unfinished, path):
-                return path
-        raise AssertionError("unreachable")
-    except OSError as error:
-        raise _cannot("write", folder / f"{stem}{suffix}", error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _interrupted_afterwards():
+        unfinished = _write_unfinished(folder / f"{stem}{suffix}", write)
+        try:
+            for number in itertools.count(1):
+                path = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+                if take_name(unfinished, path):
+                    return path
+            raise AssertionError("unreachable")
+        except OSError as error:
+            raise _cannot("write", folder / f"{stem}{suffix}", error) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -99,13 +104,31 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         InputError: the disk is full, or the folder cannot be written to any more.
     """
-    unfinished = _write_unfinished(path, write)
+    with _interrupted_afterwards():
+        unfinished = _write_unfinished(path, write)
+        try:
+            os.replace(unfinished, path)
+        except OSError as error:
+            raise _cannot("write", path, error) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    # Wherever Ctrl-C came while a file is written, there would be a line at which it leaves something behind.
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    waiting: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append(frame))
     try:
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise _cannot("write", path, error) from error
+        yield
     finally:
-        unfinished.unlink(missing_ok=True)
+        signal.signal(signal.SIGINT, handler)
+        if waiting:
+            handler(signal.SIGINT, waiting[0])
 
 
 def _write_unfinished(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
@@ -122,7 +145,8 @@ def _write_unfinished(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     return unfinished
 
 
-def _take_name(unfinished: Path, path: Path) -> bool:
+def take_name(unfinished: Path, path: Path) -> bool:
+    """Give a whole file its name, unless something has that name already; return whether it got it."""
     # A hard link refuses a name that is taken, even one that another process took just now; renaming does not.
     try:
         os.link(unfinished, path)

@@ -16,10 +16,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from .composition import Composition, ResolvedComposition, SamplerSettings, read_composition, resolve
-from .devices import choose_device, choose_dtype
-from .errors import AMDMError, InputError
+from .devices import device_of
+from .errors import InputError
+from .execution import ExecutionSettings, execution_of_networks
 from .latents import check_compatible
-from .models.context import LoadContext
+from .loading import MemberLoader
+from .models.context import load_contexts
 from .plugins import PluginRegistry, discover
 from .provider import EpsilonProvider, RunSettings, WeightFile
 from .regions import instance_masks
@@ -65,6 +67,10 @@ class AMDMPipeline:
         sampler: steps, noise and size of the run; every call may override them.
         names: the providers' names in messages and traces [provider-1, provider-2, ...].
 
+    Attributes:
+        execution: options of execution that belong to a run (`attention`, `sequential_guidance`, `release`); the others
+            are applied to networks while a composition is loaded.
+
     Raises:
         IncompatibleProvidersError: the providers cannot be aggregated.
         InputError: lists of different lengths, or options that do not fit the number of providers.
@@ -93,7 +99,8 @@ class AMDMPipeline:
         self.sampler = sampler
         self.resolved: ResolvedComposition | None = None
         self.weight_files: dict[str, list[WeightFile]] = {name: [] for name in names}
-        self._context: LoadContext | None = None
+        self.execution = ExecutionSettings()
+        self._loader: MemberLoader | None = None
         self._progress: dict[str, Any] = {"disable": None}
         check_compatible(providers)
 
@@ -110,8 +117,10 @@ class AMDMPipeline:
 
         Args:
             composition: a YAML file, its parsed content, or a checked composition.
-            device: `auto` takes a GPU where there is one; `cpu`, `cuda`, `cuda:1`, `mps`.
-            dtype: what networks compute in; `auto` is float16 on a GPU and float32 elsewhere.
+            device: `auto` takes a GPU where there is one; `cpu`, `cuda`, `cuda:1`, `mps`. A member's own `device`
+                goes before it.
+            dtype: what networks compute in; `auto` is what the composition says, or else float16 on a GPU and float32
+                elsewhere.
             plugins: the installed plugins [discovered].
             overrides: `dotted.key=value` texts for a file or its content.
 
@@ -127,50 +136,41 @@ class AMDMPipeline:
             resolved = composition
         else:
             resolved = read_composition(composition, plugins, overrides)
-        torch_device = choose_device(device)
-        context = LoadContext(
-            device=torch_device,
-            dtype=choose_dtype(dtype, torch_device),
-            base_dir=resolved.base_dir,
-            checkpoint_sources=plugins.checkpoint_sources,
-        )
-        providers: list[EpsilonProvider] = []
-        weight_files: dict[str, list[WeightFile]] = {}
-        for index, member in enumerate(resolved.members):
-            context.weight_files = weight_files[member.name] = []
-            try:
-                providers.append(member.spec.load(member.options, context))
-            except AMDMError as error:
-                error.add_note(f"This is about the member {member.name} (providers.{index}).")
-                raise
+        loader = MemberLoader(resolved, load_contexts(resolved, plugins, device, dtype))
         pipeline = cls(
-            providers,
+            [loader.load(position) for position in range(len(resolved.members))],
             resolved.strategy,
             [member.guidance for member in resolved.members],
             resolved.composition.sampler,
             [member.name for member in resolved.members],
         )
         pipeline.resolved = resolved
-        pipeline.weight_files = weight_files
-        pipeline._context = context
+        pipeline.weight_files = dict(
+            zip(pipeline.names, (context.weight_files for context in loader.contexts), strict=True)
+        )
+        pipeline.execution = resolved.composition
+        pipeline._loader = loader
         return pipeline
 
     @property
     def providers(self) -> list[EpsilonProvider]:
         """The members, target first. One that was released after its window is loaded again."""
         for position in range(len(self.names)):
-            if position not in self._loaded and self.resolved is not None and self._context is not None:
-                member = self.resolved.members[position]
-                self._context.weight_files = []
-                self._loaded[position] = member.spec.load(member.options, self._context)
-                self._loaded[position].name = member.name
+            if position not in self._loaded and self._loader is not None:
+                self._loaded[position] = self._loader.load(position)
         return [self._loaded[position] for position in range(len(self.names))]
 
     @property
     def device(self) -> torch.device:
-        """Where the target lives."""
-        first = next(self._target_parameters(), None)
-        return torch.device("cpu") if first is None else first.device
+        """Where the target computes."""
+        return self._device_of(0) or torch.device("cpu")
+
+    def _device_of(self, position: int) -> torch.device | None:
+        # A provider without networks computes wherever the latents are.
+        networks = list(self._loaded[position].modules().values())
+        if not networks:
+            return None
+        return device_of(networks[0]) if self._loader is None else self._loader.contexts[position].device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -181,12 +181,21 @@ class AMDMPipeline:
         return (p for module in self._loaded[0].modules().values() for p in module.parameters())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AMDMPipeline:
-        """Move and cast all networks and return the pipeline; weights that members share stay shared."""
+        """Move and cast all networks and return the pipeline; weights that members share stay shared.
+
+        Raises:
+            InputError: the composition has them offloaded, so that they are where they are needed by themselves.
+        """
+        if self.execution.offload != "none":
+            raise InputError(
+                f"networks with `offload: {self.execution.offload}` cannot be moved or cast: load the composition with "
+                "another device or dtype"
+            )
         for provider in self.providers:
             provider.to(device, dtype)
-        if self._context is not None:
-            self._context.device = torch.device(device) if device is not None else self._context.device
-            self._context.dtype = dtype or self._context.dtype
+        for context in self._loader.contexts if self._loader is not None else ():
+            context.device = torch.device(device) if device is not None else context.device
+            context.dtype = dtype or context.dtype
         return self
 
     def set_progress_bar_config(self, **arguments: Any) -> None:
@@ -264,7 +273,8 @@ class AMDMPipeline:
                 if returned and "latents" in returned:
                     report.latents[0] = returned["latents"]
 
-            final, trace = denoise(members, self.strategy, grid, noise or run_noise, regions, on_step_end)
+            with execution_of_networks(self.execution):
+                final, trace = denoise(members, self.strategy, grid, noise or run_noise, regions, on_step_end)
         advice = self.strategy.review(trace)
         if not torch.isfinite(final).all():
             advice.append(
@@ -273,6 +283,8 @@ class AMDMPipeline:
         for sentence in advice:
             warnings.warn(sentence, stacklevel=2)
         images = final if output_type == "latent" else _pictures(target.decode(final), output_type)
+        if self._loader is not None and self._loader.offloaded is not None:
+            self._loader.offloaded.take_away_all()
         return AMDMOutput(images, final, trace, run_noise.seeds, advice)
 
     def _conditions(
@@ -346,7 +358,6 @@ class AMDMPipeline:
         run_noise: RunNoise,
     ) -> list[Member]:
         members = []
-        release = self.resolved is not None and self.resolved.composition.release
         guidances = self.guidance
         if guidance_scale is not None:
             guidances = [guidance.model_copy(update={"scale": guidance_scale}) for guidance in guidances]
@@ -355,11 +366,14 @@ class AMDMPipeline:
             scale = provider.latent_space.scale
             height, width = (side * scale for side in latents[position].shape[2:])
             guided = any(halves.get(position) == 2 for halves in plan)
-            settings = RunSettings(height, width, steps, guided, run_noise.seeds)
+            settings = RunSettings(
+                height, width, steps, guided, run_noise.seeds, sequential_guidance=self.execution.sequential_guidance
+            )
             conditioning = provider.encode(conditions[position], settings)
             # Networks are freed once nothing refers to the provider: neither the loop nor the pipeline.
-            forget = partial(self._loaded.pop, position) if release and position else None
-            members.append(Member(provider, conditioning, latents[position], guidance, forget))
+            forget = partial(self._loaded.pop, position) if self.execution.release and position else None
+            device = self._device_of(position)
+            members.append(Member(provider, conditioning, latents[position], guidance, forget, device))
         return members
 
 

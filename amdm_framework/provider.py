@@ -47,6 +47,8 @@ class RunSettings:
         num_inference_steps: length of the sampling grid.
         guided: whether the unconditional half will be needed at any step.
         seeds: one integer per image; whatever a provider draws at random must depend on nothing else.
+        sequential_guidance: whether the two halves of a guided step are evaluated one after the other, which takes
+            half the memory for activations.
     """
 
     height: int
@@ -54,6 +56,7 @@ class RunSettings:
     num_inference_steps: int
     guided: bool
     seeds: tuple[int, ...]
+    sequential_guidance: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,10 @@ class EpsilonProvider(ABC):
 
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """Return the provider's networks by name, for moving, offloading, counting and compiling.
+
+        The one that is evaluated at every step is called `unet`: it is what gets compiled. Weights that are offloaded
+        come when a module is called, so call modules and do not use their weights directly; `devices.device_of` says
+        where a network computes.
 
         Providers without networks (a closed-form predictor, say) need not override this.
         """

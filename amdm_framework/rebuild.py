@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .composition import ResolvedComposition, read_composition, read_scene
+from .devices import choose_device, choose_dtype
 from .errors import InputError, Problem
+from .execution import ExecutionSettings, execution_problems
 from .input_files import files_of_composition, files_of_scene, replace_value, value_at
 from .metadata import RecordedInput, RunRecord, sha256_of, versions_of, weights_of
 from .pipeline import AMDMPipeline
@@ -77,6 +81,44 @@ def rebuild(record: RunRecord, folders: Sequence[Path], plugins: PluginRegistry)
         if here.get(name) != version
     ]
     return RebuiltRun(resolved, scene, differences, newer)
+
+
+def on_this_machine(
+    resolved: ResolvedComposition, device: torch.device, dtype: str
+) -> tuple[ResolvedComposition, list[str]]:
+    """Replace whatever a composition asks of a machine that this one cannot do: it was drawn on another.
+
+    Args:
+        resolved: the composition.
+        device: of the members that have no device of their own, or one that is not here.
+        dtype: what networks compute in.
+
+    Returns:
+        The composition, and one sentence for every change that pixels may depend on.
+    """
+    composition = resolved.composition
+    blocks, places, differences = [], [], []
+    for member, block in zip(resolved.members, composition.providers, strict=True):
+        place = device
+        if block.device is not None:
+            try:
+                place = choose_device(block.device)
+            except InputError:
+                kind = torch.device(block.device).type
+                block = block.model_copy(update={"device": None})
+                if kind != device.type:
+                    differences.append(f"{member.name} ran on {kind} when the picture was drawn, here on {device.type}")
+        blocks.append(block)
+        places.append(place)
+    dtypes = [choose_dtype(composition.dtype if dtype == "auto" else dtype, place) for place in places]
+    changes: dict[str, Any] = {"providers": tuple(blocks)} if tuple(blocks) != composition.providers else {}
+    for problem in execution_problems(composition, places, dtypes):
+        changes[problem.key] = ExecutionSettings.model_fields[problem.key].default
+        differences.append(f"the picture was drawn with `{problem.key}: {getattr(composition, problem.key)}`, which is "
+                           f"left out here: {problem.message}")  # fmt: skip
+    if not changes:
+        return resolved, []
+    return replace(resolved, composition=composition.model_copy(update=changes)), differences
 
 
 def differing_weights(record: RunRecord, pipeline: AMDMPipeline) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 from PIL import Image
 from pydantic import (
@@ -20,7 +20,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
 
 from .errors import did_you_mean
 
@@ -142,6 +143,9 @@ def _unknown_names(data: dict[str, Any]) -> list[InitErrorDetails]:
         for index, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
             for key in keys:
                 given = entry.get(key) if isinstance(entry, dict) else getattr(entry, key, None)
+                if isinstance(given, bytes):
+                    # Text for pydantic, as YAML's `!!binary` makes it.
+                    given = given.decode(errors="replace")
                 if isinstance(given, str) and given not in instances:
                     known = ", ".join(map(str, instances)) or "none"
                     hint = did_you_mean(given, map(str, instances))
@@ -152,4 +156,8 @@ def _unknown_names(data: dict[str, Any]) -> list[InitErrorDetails]:
 
 
 def _again(item: ErrorDetails) -> InitErrorDetails:
-    return {"type": item["type"], "loc": item["loc"], "input": item["input"], "ctx": item.get("ctx", {})}
+    kind: Any = item["type"]
+    if kind not in get_args(ErrorType):
+        # One of pydantic's own that its core does not know by name (`path_type`).
+        kind = PydanticCustomError(kind, cast(Any, item["msg"]))
+    return {"type": kind, "loc": item["loc"], "input": item["input"], "ctx": item.get("ctx", {})}

@@ -13,16 +13,27 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import InputError, Problem, did_you_mean
 
-MAX_FILE_BYTES = 4 * 2**20
+MAX_FILE_BYTES = 2**18
 """No composition or scene comes near this; a larger file is a mistake (a checkpoint, a picture)."""
 
-# Bounded in depth too: a few nested aliases of YAML can stand for billions of values.
+MAX_VALUES = 2**16
+"""Likewise, with everything counted as often as aliases repeat it: a few nested ones can stand for billions."""
+
+# What people are shown of a value that they wrote.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses doubled keys, which YAML would silently resolve to the last one."""
+    """A safe loader that refuses doubled keys, which YAML would silently resolve to the last one, and what is endless."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _count_values(node, {}) > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {MAX_VALUES} values, aliases counted every time", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -38,6 +49,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    number = int(loader.construct_yaml_int(node))
+    if number.bit_length() > 64:
+        # Python takes numbers of any length, but neither prints nor converts all of them.
+        raise yaml.constructor.ConstructorError(None, None, "a whole number of more than 64 bits", node.start_mark)
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
@@ -45,12 +67,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: no such file, not text, a syntax error (with its line), or not a mapping.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        with path.open("rb") as file:
+            # Not by its size: a pipe or a device has none.
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
             raise InputError([Problem("this file is far too large for YAML written by a person", file=str(path))])
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise InputError([Problem(f"no such file{_neighbour(path)}", file=str(path))]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError([Problem(f"cannot be read as text: {error}", file=str(path))]) from error
     return parse_yaml(text, str(path))
 
@@ -62,11 +87,11 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
         InputError: a syntax error (with its line), or not a mapping.
     """
     try:
-        content = yaml.load(text, _Loader)
+        content = _load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise InputError([Problem(f"line {line}: not valid YAML: {error.problem}", file=file)]) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise InputError([Problem(f"not valid YAML: {error}", file=file)]) from error
     if not isinstance(content, dict):
         raise InputError([Problem(f"expected keys and values, found {type(content).__name__}", file=file)])
@@ -117,7 +142,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
         if not separator or not key:
             raise InputError([Problem(f"expected KEY=VALUE, found {override!r}", "--set")])
         try:
-            value = yaml.load(text, _Loader)
+            value = _load(text)
         except yaml.YAMLError as error:
             raise InputError([Problem(f"the value of {override!r} is not valid YAML: {error}", "--set")]) from error
         *parents, last = key.split(".")
@@ -144,6 +169,25 @@ def _index(place: Sequence[Any], part: str, key: str) -> int:
     if not part.isdigit() or int(part) >= len(place):
         raise InputError([Problem(f"{key}: {part!r} is no position in a list of {len(place)}", "--set")])
     return int(part)
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (RecursionError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        # The library converts values that carry a tag (`!!bool x`) without looking at them.
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in counts:
+        # Infinite while it is being counted, which is where something that contains itself comes by again.
+        counts[id(node)] = MAX_VALUES + 1
+        inner = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
+        counts[id(node)] = 1 + sum(_count_values(child, counts) for child in inner)
+    return counts[id(node)]
 
 
 def _neighbour(path: Path) -> str:

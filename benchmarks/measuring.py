@@ -3,6 +3,12 @@
     python benchmarks/overhead.py            a table for people
     python benchmarks/overhead.py --json     {"figures": {...}, "targets": {...}, "machine": {...}, ...}
     python benchmarks/overhead.py --quick    smaller and fewer, to see that it works
+
+The object goes into `benchmarks/results`, from where `write_page.py` makes docs/performance.md:
+
+    python benchmarks/overhead.py --json > benchmarks/results/overhead_cpu.json
+    python benchmarks/overhead.py --json > benchmarks/results/overhead_gpu.json
+    python benchmarks/write_page.py
 """
 
 from __future__ import annotations
@@ -11,7 +17,9 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -106,6 +114,7 @@ def report(
             "figures": {name: round(value, 5) for name, value in figures.items()},
             "targets": dict(targets),
             "machine": machine(torch.device(options.device)),
+            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
             "quick": options.quick,
             **(details or {}),
         }

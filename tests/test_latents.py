@@ -115,6 +115,14 @@ def test_an_unknown_fact_is_a_warning_not_a_refusal():
         assert len(check_compatible([Facts("target"), unknown])) == 1
 
 
+def test_a_fact_that_nobody_states_is_listed_without_a_warning():
+    unknown = [Facts(name, replace(SPACE, encoder_fingerprint=None)) for name in "abc"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_compatible(unknown) == ["VAE encoder is unknown for all: could not be compared"]
+        assert check_compatible(unknown[:1]) == []
+
+
 def test_rounding_of_the_same_betas_by_another_route_is_no_difference():
     alphas = NoiseSchedule.from_scheduler_config(STABLE_DIFFUSION).alphas_cumprod
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

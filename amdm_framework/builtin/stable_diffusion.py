@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from ..latents import LatentSpace, NoiseSchedule, PredictionType
+from ..latents import PredictionType
 from ..models.checkpoints import locate_reference, resolve_reference
 from ..models.components import (
-    COMPONENTS,
-    base_at,
-    default_size,
     latent_space,
     load_text_encoder,
     load_unet,
@@ -24,10 +19,8 @@ from ..models.components import (
     open_vae,
 )
 from ..models.context import LoadContext
-from ..models.digests import tensor_infos
-from ..models.ldm_configs import SCHEDULER_CONFIG
+from ..models.inspection import locate_base, report_base
 from ..models.lora import changed_weights, merge_loras
-from ..models.references import locate_weights
 from ..models.stable_diffusion import StableDiffusionProvider, TextCondition
 from ..provider import CheckpointReference, ProviderReport, ProviderSpec, WeightFile
 from ..scene import Scene, StrictModel
@@ -77,8 +70,8 @@ def load(options: StableDiffusionOptions, context: LoadContext) -> StableDiffusi
     vae_component = open_vae(options.vae, context) if options.vae else base.component("vae")
     space = latent_space(unet_config, vae_component)
     schedule = base.noise_schedule()
-    unet = load_unet(base, context, share=not loras)
-    text_encoder = load_text_encoder(base, context, share=not loras)
+    unet = load_unet(base, context)
+    text_encoder = load_text_encoder(base, context)
     if loras:
         merge_loras(unet, text_encoder, loras)
         context.weights.share(unet)
@@ -96,18 +89,15 @@ def inspect(options: StableDiffusionOptions, context: LoadContext) -> ProviderRe
     Raises:
         CheckpointError: a reference leads nowhere, or to something else than such a model.
     """
-    wanted = [options.checkpoint, *filter(None, [options.vae]), *(lora.checkpoint for lora in options.loras)]
+    wanted = [*filter(None, [options.vae]), *(lora.checkpoint for lora in options.loras)]
     located = {reference: locate_reference(reference, context) for reference in wanted}
-    path = located[options.checkpoint] = locate_weights(options.checkpoint, context, COMPONENTS, options.variant)
-    if path is None:
-        assumed = LatentSpace(channels=4, scale=8, scaling_factor=0.18215)
-        schedule = NoiseSchedule.from_scheduler_config(SCHEDULER_CONFIG)
-        return ProviderReport(assumed, schedule, (512, 512), downloads=_absent(located))
-    base = base_at(path, options.checkpoint, context, **_how(options))
-    parts = {name: base.component(name) for name in COMPONENTS}
-    if options.vae and located[options.vae] is not None:
-        parts["vae"] = open_vae(options.vae, context)
-    components = {name: tensor_infos(part.tensors, name, context.dtype) for name, part in parts.items()}
+    vae = open_vae(options.vae, context) if options.vae and located[options.vae] is not None else None
+    base = locate_base(options.checkpoint, context, **_how(options))
+    report = report_base(base, options.checkpoint, context, tokenizer=options.tokenizer, vae=vae)
+    downloads = (*report.downloads, *(reference for reference, path in located.items() if path is None))
+    if base is None:
+        return replace(report, downloads=downloads)
+    components = dict(report.components)
     for lora in options.loras:
         if (file := located[lora.checkpoint]) is not None:
             changed = changed_weights(file)
@@ -115,19 +105,13 @@ def inspect(options: StableDiffusionOptions, context: LoadContext) -> ProviderRe
             for name, weights in changed.items():
                 components[name] = [
                     replace(info, identity=f"{info.identity} {merged}") if weight in weights else info
-                    for weight, info in zip(parts[name].tensors, components[name], strict=True)
+                    for weight, info in zip(base.component(name).tensors, components[name], strict=True)
                 ]
-    space = latent_space(parts["unet"].config, parts["vae"])
-    size = default_size(parts["unet"].config, space.scale)
-    return ProviderReport(space, base.noise_schedule(), size, components, _absent(located))
+    return replace(report, components=components, downloads=downloads)
 
 
 def _how(options: StableDiffusionOptions) -> dict[str, Any]:
     return options.model_dump(include={"variant", "tokenizer", "prediction_type"})
-
-
-def _absent(located: Mapping[str, Path | None]) -> tuple[str, ...]:
-    return tuple(reference for reference, path in located.items() if path is None)
 
 
 SPEC = ProviderSpec(

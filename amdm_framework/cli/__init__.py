@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .batch import batch
 from .check import check
 from .group import AmdmGroup
 from .installed import plugins, strategies
@@ -26,7 +27,7 @@ def main(debug: bool) -> None:
     """
 
 
-for _command in (run, check, rerun, plugins, strategies, schema):
+for _command in (run, batch, check, rerun, plugins, strategies, schema):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
@@ -23,40 +23,52 @@ from ..plugins import PluginRegistry, discover
 class AmdmGroup(click.Group):
     """Runs commands for people: errors of the input without a traceback, warnings in one line, exit codes."""
 
+    interrupts: Sequence[int] = ()
+    """The interruptions that came while a command ran."""
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         # Plugins may come and go between two calls in one process, so their commands go to a copy of this group.
         group = copy.copy(self)
         group.commands = dict(self.commands)
-        with warnings_in_one_line():
-            plugins = discover()
-            plugins.add_commands(group)
-            return click.Group.main(group, *args, obj=plugins, **kwargs)
+        with warnings_in_one_line(), _noting_interrupts() as interrupts:
+            group.interrupts = interrupts
+            try:
+                plugins = discover()
+                plugins.add_commands(group)
+                return click.Group.main(group, *args, obj=plugins, **kwargs)
+            except KeyboardInterrupt:
+                click.echo("interrupted", err=True)
+                sys.exit(130)
+            except SystemExit as end:
+                # Click says 1 of an interruption that comes while it reads the arguments.
+                if interrupts and end.code == 1:
+                    sys.exit(130)
+                raise
 
     def invoke(self, ctx: click.Context) -> Any:
         debug = bool(ctx.params["debug"])
         if os.environ.get("NO_COLOR"):
             ctx.color = False
-        with _noting_interrupts() as interrupts:
-            try:
-                return super().invoke(ctx)
-            except (click.ClickException, click.exceptions.Exit):
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exc()
+            # Native code may turn an interruption into an error of its own.
+            if isinstance(error, KeyboardInterrupt) or self.interrupts:
+                click.echo("interrupted", err=True)
+                ctx.exit(130)
+            if not isinstance(error, AMDMError):
                 raise
-            except (Exception, KeyboardInterrupt) as error:
-                if debug:
-                    traceback.print_exc()
-                # Native code may turn an interruption into an error of its own.
-                if isinstance(error, KeyboardInterrupt) or interrupts:
-                    click.echo("interrupted", err=True)
-                    ctx.exit(130)
-                if not isinstance(error, AMDMError):
-                    raise
-                message = "\n".join([str(error), *getattr(error, "__notes__", ())])
-                click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
-                ctx.exit(2)
-            finally:
-                if debug:
-                    for failure in ctx.find_object(PluginRegistry).failures:  # type: ignore[union-attr]
-                        click.echo(f"{failure}\n{failure.trace}", err=True)
+            message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+            ctx.exit(2)
+        finally:
+            if debug:
+                for failure in ctx.find_object(PluginRegistry).failures:  # type: ignore[union-attr]
+                    click.echo(f"{failure}\n{failure.trace}", err=True)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ dtype_option: Decorator = click.option(
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="What networks compute in; auto is float16 on CUDA and float32 elsewhere.",
+    help="What networks compute in; auto is what the composition says, or else float16 on CUDA and float32 elsewhere.",
 )
 set_option: Decorator = click.option(
     "--set",
@@ -82,20 +82,14 @@ def examine_request(
         IncompatibleProvidersError: the models cannot be aggregated.
     """
     from ..cost import examine, inspect_members
-    from ..devices import choose_device, choose_dtype
-    from ..models.context import LoadContext
+    from ..models.context import LoadContext, load_contexts
 
-    torch_device = choose_device(device)
-    context = LoadContext(
-        device=torch_device,
-        dtype=choose_dtype(dtype, torch_device),
-        base_dir=resolved.base_dir,
-        checkpoint_sources=plugins.checkpoint_sources,
-    )
     problems = []
+    contexts: list[LoadContext] = []
     reports = []
     try:
-        reports = inspect_members(resolved, context)
+        contexts = load_contexts(resolved, plugins, device, dtype)
+        reports = inspect_members(resolved, contexts)
     except InputError as error:
         problems += error.problems
     try:
@@ -105,7 +99,7 @@ def examine_request(
         problems += error.problems
     if problems:
         raise InputError(problems)
-    return examine(resolved, reports, context)
+    return examine(resolved, reports, contexts)
 
 
 def load(
@@ -151,5 +145,5 @@ def _memory_explained(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise InputError(
             f"the device has too little memory to {what}: give fewer seeds, a smaller `sampler.height` and "
-            f"`sampler.width`, or --dtype float16 ({str(error).partition('.')[0]})"
+            f"`sampler.width`, --dtype float16, or --set offload=model ({str(error).partition('.')[0]})"
         ) from error

@@ -46,20 +46,26 @@ def rerun(
     Files it was made of are found by name and verified by digest. Where one is missing or another than it was, the
     message says which; --allow-different then draws all the same.
     """
+    from ..devices import choose_device, choose_dtype
     from ..metadata import png_info, read_record, record_run
     from ..picture_files import prepare_folder, save_new
-    from ..rebuild import differing_weights, rebuild
+    from ..rebuild import differing_weights, on_this_machine, rebuild
 
     record = read_record(picture)
     rebuilt = rebuild(record, [*folders, picture.parent, Path()], plugins)
     for sentence in rebuilt.newer:
         warnings.warn(sentence, stacklevel=1)
     chosen, differences = _choose_device(device, record.device)
-    differences += rebuilt.differences
+    torch_device = choose_device(chosen)
+    # A member on another kind of device may compute in another dtype, which `auto` chooses for it again.
+    usual = str(choose_dtype(rebuilt.resolved.composition.dtype, torch_device)).removeprefix("torch.")
+    dtype = "auto" if usual == record.dtype else record.dtype
+    resolved, adapted = on_this_machine(rebuilt.resolved, torch_device, dtype)
+    differences += [*adapted, *rebuilt.differences]
     prepare_folder(output)
     try:
-        examine_request(rebuilt.resolved, rebuilt.scene, chosen, record.dtype, plugins)
-        pipeline, load_seconds = load(rebuilt.resolved, chosen, record.dtype, plugins, not no_progress)
+        examine_request(resolved, rebuilt.scene, chosen, dtype, plugins)
+        pipeline, load_seconds = load(resolved, chosen, dtype, plugins, not no_progress)
     except AMDMError as error:
         # What differs may be the reason.
         for sentence in differences:

@@ -57,7 +57,6 @@ def load_strict(
     *,
     source: str = "",
     ignore: Iterable[str] = (),
-    share: bool = True,
 ) -> Module:
     """Fill a module that was built on the meta device; every parameter and persistent buffer must be in the file.
 
@@ -71,7 +70,6 @@ def load_strict(
         context: device, dtype and the store of shared weights.
         source: what messages call the file; by default what the mapping says.
         ignore: surplus names that are no mistake, as `fnmatch` patterns (`*.position_ids`).
-        share: False keeps the weights the module's own, for a module that will be changed in place.
 
     Returns:
         The module, without gradients and in eval mode.
@@ -90,9 +88,7 @@ def load_strict(
         stored = tensors[name]
         dtype = context.dtype if stored.is_floating_point() else stored.dtype
         value = stored.to(context.device, dtype, copy=True).contiguous()
-        filled[name] = value
-        if name in parameters:
-            filled[name] = context.weights.parameter(value) if share else torch.nn.Parameter(value, requires_grad=False)
+        filled[name] = context.weights.parameter(value) if name in parameters else value
         since_release += stored.numel() * stored.element_size()
         del stored, value
         if since_release > _RELEASE_BYTES:
@@ -127,7 +123,17 @@ def _check(
         for name, shape in expected.items()
         if name in tensors and tuple(tensors[name].shape) != shape
     ]
-    kinds = {"missing": missing, "not known to the model": surplus, "of another shape": misshaped}
+    no_weights = [
+        f"{name}: found {str(tensors[name].dtype).removeprefix('torch.')}"
+        for name, _ in module.named_parameters(remove_duplicate=False)
+        if name in tensors and not tensors[name].is_floating_point()
+    ]
+    kinds = {
+        "missing": missing,
+        "not known to the model": surplus,
+        "of another shape": misshaped,
+        "not of real numbers": no_weights,
+    }
     if not any(kinds.values()):
         return
     lines = [f"{source}: these weights do not fit {type(module).__name__}, the architecture is another one:"]

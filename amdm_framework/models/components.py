@@ -28,6 +28,7 @@ from ..latents import LatentSpace, NoiseSchedule, PredictionType
 from ..provider import WeightFile
 from .autoencoder import encoder_fingerprint
 from .checkpoints import build_on_meta, load_strict
+from .config_checks import building
 from .context import LoadContext
 from .ldm_configs import SCHEDULER_CONFIG
 from .ldm_keys import CLIP_PREFIX, OPEN_CLIP_PREFIX, UNET_PREFIX, VAE_PREFIX, component_keys
@@ -95,18 +96,31 @@ class BaseCheckpoint(ABC):
         if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
             raise missing_file(self.reference, "tokenizer/vocab.json", cause=f"looked in {folder}")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            # Without a word on it the library would ask the terminal whether to run code that lies in the folder.
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the library underneath raises nothing more special
             raise CheckpointError(f"{folder}: not a tokenizer ({error})") from error
         if "tokenizer.json" not in names:
             vocabulary = read_config(folder / "vocab.json")
             if tokenizer.bos_token not in vocabulary or tokenizer.eos_token not in vocabulary:
                 raise CheckpointError(f"{folder}: not a tokenizer, vocab.json lacks the start or end token")
+        length = tokenizer.model_max_length
+        if not isinstance(length, int) or length < 3:
+            raise CheckpointError(f"{folder}: model_max_length is {length!r}, expected a number of tokens above 2")
         return tokenizer
 
     def noise_schedule(self) -> NoiseSchedule:
-        """Return the diffusion process it was trained on."""
-        return NoiseSchedule.from_scheduler_config(self.scheduler_config())
+        """Return the diffusion process it was trained on.
+
+        Raises:
+            CheckpointError: its config does not describe one.
+        """
+        with building("noise schedule", self.reference):
+            schedule = NoiseSchedule.from_scheduler_config(self.scheduler_config())
+            table = schedule.alphas_cumprod
+            if len(table) == 0 or not ((table >= 0) & (table <= 1)).all():
+                raise ValueError("alphas_cumprod leaves the range from 0 to 1")
+        return schedule
 
 
 class DiffusersFolder(BaseCheckpoint):
@@ -281,20 +295,20 @@ def tokenizer_folder_of(path: Path, context: LoadContext, tokenizer: str | None 
     return nested if nested.is_dir() else folder
 
 
-def load_unet(base: BaseCheckpoint, context: LoadContext, *, share: bool = True) -> UNet2DConditionModel:
+def load_unet(base: BaseCheckpoint, context: LoadContext) -> UNet2DConditionModel:
     """Build and load the UNet of a model, on the device and in the dtype of the context, weights shared.
 
     Args:
         base: the model.
         context: device, dtype, shared weights.
-        share: False gives it weights of its own, for a network that will be changed in place.
 
     Raises:
         CheckpointError: the weights do not fit the config.
     """
     component = base.component("unet")
-    unet = build_on_meta(lambda: UNet2DConditionModel.from_config(dict(component.config)))
-    return _load(unet, component, "unet", context, share)
+    with building("UNet", component.tensors.source):
+        unet = build_on_meta(lambda: UNet2DConditionModel.from_config(dict(component.config)))
+    return _load(unet, component, "unet", context)
 
 
 def load_vae(base: BaseCheckpoint, context: LoadContext) -> AutoencoderKL:
@@ -304,15 +318,18 @@ def load_vae(base: BaseCheckpoint, context: LoadContext) -> AutoencoderKL:
 
 def load_vae_component(component: Component, context: LoadContext) -> AutoencoderKL:
     """Build and load an autoencoder that was stored on its own."""
-    vae = build_on_meta(lambda: AutoencoderKL.from_config(dict(component.config)))
-    return _load(vae, component, "vae", context, share=True)
+    with building("KL autoencoder", component.tensors.source):
+        vae = build_on_meta(lambda: AutoencoderKL.from_config(dict(component.config)))
+    return _load(vae, component, "vae", context)
 
 
-def load_text_encoder(base: BaseCheckpoint, context: LoadContext, *, share: bool = True) -> CLIPTextModel:
+def load_text_encoder(base: BaseCheckpoint, context: LoadContext) -> CLIPTextModel:
     """Build and load the text encoder of a model, like `load_unet`."""
     component = base.component("text_encoder")
-    config = CLIPTextConfig.from_dict(dict(component.config))
-    return _load(build_on_meta(lambda: CLIPTextModel(config)), component, "text_encoder", context, share)
+    with building("CLIP text model", component.tensors.source):
+        config = CLIPTextConfig.from_dict(dict(component.config))
+        text_encoder = build_on_meta(lambda: CLIPTextModel(config))
+    return _load(text_encoder, component, "text_encoder", context)
 
 
 def open_vae(reference: str, context: LoadContext) -> Component:
@@ -360,8 +377,8 @@ def default_size(unet_config: Mapping[str, Any], scale: int) -> tuple[int, int]:
     return int(height) * scale, int(width) * scale
 
 
-def _load(module: Module, component: Component, name: str, context: LoadContext, share: bool) -> Module:
-    load_strict(module, component.tensors, context, ignore=IGNORED_KEYS[name], share=share)
+def _load(module: Module, component: Component, name: str, context: LoadContext) -> Module:
+    load_strict(module, component.tensors, context, ignore=IGNORED_KEYS[name])
     known = {(file.component, file.path) for file in context.weight_files}
     context.weight_files += [WeightFile(name, path) for path in component.tensors.files if (name, path) not in known]
     return module
@@ -369,4 +386,4 @@ def _load(module: Module, component: Component, name: str, context: LoadContext,
 
 def _select_tokenizer(names: Any) -> list[str]:
     wanted = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
-    return [name for name in names if name in wanted]
+    return [name for name in names if name.removeprefix("tokenizer/") in wanted]

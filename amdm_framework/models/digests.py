@@ -75,6 +75,9 @@ def tensor_infos(tensors: TensorMapping, component: str, dtype: torch.dtype) -> 
         tensors: under their final names, as a loader hands them to a module.
         component: tells mappings of one file apart (`unet`, `vae`).
         dtype: what floating-point weights are cast to.
+
+    Raises:
+        CheckpointError: the tensors cannot be read, or hold complex numbers, say.
     """
     kind = f"{component} {dtype}"
     signature = _signature(tensors.files)
@@ -92,7 +95,12 @@ def tensor_infos(tensors: TensorMapping, component: str, dtype: torch.dtype) -> 
     infos = []
     for name in tensors:
         tensor = tensors[name]
-        shape, stored = tuple(tensor.shape), _STORED_NAMES.get(tensor.dtype, str(tensor.dtype))
+        if tensor.dtype not in _STORED_NAMES:
+            kind_of_number = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{tensors.source}: {name} holds numbers of kind {kind_of_number}, which no weight is of"
+            )
+        shape, stored = tuple(tensor.shape), _STORED_NAMES[tensor.dtype]
         infos.append(TensorInfo(shape, stored, f"{remembered[name]} {shape}"))
     tensors.release()
     return infos

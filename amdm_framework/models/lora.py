@@ -21,11 +21,10 @@ _COMPONENTS = ("unet", "text_encoder")
 
 
 def merge_loras(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, loras: Sequence[tuple[Path, float]]) -> None:
-    """Add low-rank updates to the weights of a UNet and a text encoder, in place.
+    """Add low-rank updates to the weights of a UNet and a text encoder.
 
-    W + sum over files of scale * alpha / rank * up @ down. Merged weights cost nothing per step. The networks must hold
-    weights of their own (`load_unet(..., share=False)`), and can be shared afterwards: weights that no file changes
-    become those of the other members again.
+    W + sum over files of scale * alpha / rank * up @ down. Merged weights cost nothing per step. Weights that no file
+    changes stay those that the networks share with others; the changed ones become their own.
 
     Args:
         unet: its network.
@@ -49,6 +48,8 @@ def merge_loras(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, loras: 
                 raise CheckpointError(
                     f"{path}: no LoRA for this model, no name in it belongs to a layer of the UNet or the text encoder"
                 )
+        for network in (unet, text_encoder):
+            _own_changed_layers(network)
         holder.set_adapters(names, [scale for _, scale in loras])
         holder.fuse_lora(components=list(_COMPONENTS), adapter_names=names)
         holder.unload_lora_weights()
@@ -95,6 +96,15 @@ def _attach(holder: _Holder, path: Path, name: str) -> None:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         cause = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
         raise CheckpointError(f"{path}: not a LoRA for this model ({cause})") from error
+
+
+def _own_changed_layers(network: torch.nn.Module) -> None:
+    # Merging adds to a weight in place, and it may be that of another network as well.
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in [module.get_base_layer() for module in network.modules() if isinstance(module, BaseTunerLayer)]:
+        for name, weight in list(layer.named_parameters(recurse=False)):
+            setattr(layer, name, torch.nn.Parameter(weight.clone(), requires_grad=False))
 
 
 def _count_layers(*modules: torch.nn.Module) -> int:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import CLIPTextModel
+
+from ..devices import device_of
+from ..errors import CheckpointError
+from .attention import KeysAndValues, by_rows
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -19,15 +24,40 @@ class PromptGroup:
         rows: (b,) their positions in the batch; None for all, in order.
         conditional: (b, S, D) text states of the prompts.
         both: (2 b, S, D) text states of the negative prompts, then of the prompts; None without guidance.
+        texts: keys and values of these states for every cross-attention of a UNet, for every kind of call of it.
     """
 
     rows: torch.Tensor | None
     conditional: torch.Tensor
     both: torch.Tensor | None
+    texts: Mapping[Rows, Sequence[KeysAndValues]]
 
     def take(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows of a (B, ...) tensor that belong to this group."""
         return tensor if self.rows is None else tensor[self.rows]
+
+    def states(self, rows: Rows) -> torch.Tensor:
+        """Return the text states of one UNet call."""
+        return rows.take(self.conditional if self.both is None else self.both, len(self.conditional))
+
+    def select(self, positions: Sequence[int]) -> PromptGroup:
+        """Return the group of some of its images, named by their positions within it."""
+        images = len(self.conditional)
+        if list(positions) == list(range(images)):
+            return self
+        chosen = torch.tensor(positions, device=self.conditional.device)
+        both = None if self.both is None else torch.cat([half[chosen] for half in self.both.chunk(2)])
+        texts = {}
+        if self.texts:
+            every = self.texts[Rows.CONDITIONAL if both is None else Rows.BOTH]
+            taken = chosen if both is None else torch.cat([chosen, chosen + images])
+            texts = by_rows([(keys[taken], values[taken]) for keys, values in every], len(chosen), both is not None)
+        return PromptGroup(
+            rows=chosen if self.rows is None else self.rows[chosen],
+            conditional=self.conditional[chosen],
+            both=both,
+            texts=texts,
+        )
 
 
 class PromptEncoder:
@@ -43,15 +73,23 @@ class PromptEncoder:
     Args:
         tokenizer: a CLIP tokenizer.
         text_encoder: the text model; its last hidden state after the final norm is used.
+
+    Raises:
+        CheckpointError: the tokenizer has tokens that the text model does not know.
     """
 
     def __init__(self, tokenizer: Any, text_encoder: CLIPTextModel) -> None:
+        last, known = max(tokenizer.get_vocab().values(), default=0), text_encoder.config.vocab_size
+        if last >= known:
+            raise CheckpointError(
+                f"the tokenizer has token {last}, the text encoder knows {known}: they belong to two models"
+            )
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self.context_length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
 
     def encode_groups(self, prompts: Sequence[str], negatives: Sequence[str] | None) -> list[PromptGroup]:
-        """Encode the prompts of a batch.
+        """Encode the prompts of a batch; keys and values are left to who knows the UNet.
 
         Args:
             prompts: one per image.
@@ -78,6 +116,7 @@ class PromptEncoder:
                     rows=None if everything else torch.tensor(rows, device=conditional.device),
                     conditional=conditional,
                     both=None if negatives is None else torch.cat([unconditional, conditional]),
+                    texts={},
                 )
             )
         return groups
@@ -127,8 +166,6 @@ class PromptEncoder:
 
     def _states(self, chunks: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], torch.Tensor]:
         unique = list(dict.fromkeys(chunks))
-        device = self.text_encoder.embeddings.token_embedding.weight.device
-        # Weights that were offloaded stand on the meta device; the hooks that bring them back move the ids too.
-        ids = torch.tensor(unique, device=None if device.type == "meta" else device)
+        ids = torch.tensor(unique, device=device_of(self.text_encoder))
         states = self.text_encoder(ids).last_hidden_state
         return dict(zip(unique, states, strict=True))

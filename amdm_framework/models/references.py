@@ -54,8 +54,15 @@ def resolve_reference(
         raise missing_file(reference, file, cause=str(error).strip().partition("\n")[0]) from error
 
 
-def locate_reference(reference: str, context: LoadContext) -> Path | None:
+def locate_reference(
+    reference: str, context: LoadContext, names: Sequence[str] = ("model_index.json", "config.json")
+) -> Path | None:
     """Return the local file or folder behind a reference without fetching anything; None where it would be fetched.
+
+    Args:
+        reference: see the table above.
+        context: gives the folder of relative paths and the registered schemes.
+        names: for a whole repository of the Hub: files of which one shows that it has been fetched.
 
     Raises:
         CheckpointError: the reference cannot lead anywhere.
@@ -63,7 +70,7 @@ def locate_reference(reference: str, context: LoadContext) -> Path | None:
     if not reference.startswith("hf://"):
         return resolve_reference(reference, context)
     repository, file, revision = _parse_hub(reference)
-    for name in [file] if file else ["model_index.json", "config.json"]:
+    for name in [file] if file else names:
         cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
         if isinstance(cached, str):
             return Path(cached) if file else Path(cached).parent

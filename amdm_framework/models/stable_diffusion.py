@@ -5,17 +5,18 @@ A plugin derives from `StableDiffusionProvider`, hands it a UNet that carries it
 - `encode`, to compute its own tokens, masks or embeddings once: `super().encode(...)` encodes the prompts, and what the
   plugin adds goes into `extra` of the returned conditioning;
 - `unet_arguments`, to hand what it computed to every UNet call (`cross_attention_kwargs`, `added_cond_kwargs`);
-- `predict_group`, where one UNet call needs more than arguments (states set around it, or further groups);
+- `call_unet`, where a UNet call needs more than arguments (states set around it);
 - `prompts`, where its condition is not a `TextCondition`;
 - `modules`, where it owns further networks.
 
-Components come from `components.py`; prompts are encoded by `prompt_encoding.py`.
+Components come from `components.py`; prompts are encoded by `prompt_encoding.py`, and `attention.py` projects them once
+per run for every cross-attention of the UNet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,9 +28,11 @@ from ..errors import InputError
 from ..latents import LatentSpace, NoiseSchedule
 from ..provider import EpsilonProvider, NoisePrediction, RunSettings, Step
 from ..scene import StrictModel
+from .attention import attending_to, by_rows, install_attention, project_text
 from .autoencoder import decode_latents
 from .components import default_size
 from .prompt_encoding import PromptEncoder, PromptGroup
+from .rows import Rows
 
 
 class TextCondition(StrictModel):
@@ -58,7 +61,8 @@ class StableDiffusionProvider(EpsilonProvider):
     """Predicts noise with a UNet that attends to a text.
 
     Args:
-        unet: (B, C, H, W) latents, timestep and text states to a prediction of the same shape.
+        unet: (B, C, H, W) latents, timestep and text states to a prediction of the same shape. Its attention layers
+            are changed to `InferenceAttention`, except those whose processors somebody else has set.
         vae: the autoencoder.
         tokenizer: of the text encoder.
         text_encoder: its last hidden state is what the UNet attends to.
@@ -76,6 +80,7 @@ class StableDiffusionProvider(EpsilonProvider):
         noise_schedule: NoiseSchedule,
     ) -> None:
         self.unet = unet
+        self.cross_attentions = install_attention(unet)
         self.vae = vae
         self.text_encoder = text_encoder
         self.prompt_encoder = PromptEncoder(tokenizer, text_encoder)
@@ -97,10 +102,10 @@ class StableDiffusionProvider(EpsilonProvider):
             )
         prompts, negatives = zip(*map(self.prompts, conditions), strict=True)
         groups = self.prompt_encoder.encode_groups(prompts, negatives if settings.guided else None)
-        return TextConditioning(groups, settings)
+        return TextConditioning([self._project(group) for group in groups], settings)
 
     def unet_arguments(
-        self, step: Step, conditioning: TextConditioning, group: PromptGroup, guided: bool
+        self, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
     ) -> Mapping[str, Any]:
         """Return further keyword arguments of one UNet call.
 
@@ -108,11 +113,15 @@ class StableDiffusionProvider(EpsilonProvider):
             step: the position in the grid.
             conditioning: what `encode` returned.
             group: the images of this call; `group.take` picks their rows of a (B, ...) tensor.
-            guided: whether the call's batch is [all unconditional rows, all conditional rows] or conditional rows only.
+            rows: which rows of [all unconditional rows, all conditional rows] the call evaluates.
         """
         return {}
 
     def predict_noise(self, latents: torch.Tensor, step: Step, conditioning: TextConditioning) -> NoisePrediction:
+        # Attention would let many rows share the keys and values of one, without an error.
+        encoded = sum(len(group.conditional) for group in conditioning.groups)
+        if len(latents) != encoded:
+            raise InputError(f"found latents of {len(latents)} images, but {encoded} conditions were encoded")
         if len(conditioning.groups) == 1:
             return self.predict_group(latents, step, conditioning, conditioning.groups[0])
         conditional = torch.empty_like(latents)
@@ -127,7 +136,7 @@ class StableDiffusionProvider(EpsilonProvider):
     def predict_group(
         self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup
     ) -> NoisePrediction:
-        """Predict for the images of one group with one UNet call.
+        """Predict for the images of one group: with one UNet call, or with one per half in sequential guidance.
 
         Args:
             latents: (b, C, H, W) of the group's images.
@@ -135,23 +144,49 @@ class StableDiffusionProvider(EpsilonProvider):
             conditioning: what `encode` returned.
             group: the images.
         """
+        if not step.guided:
+            return NoisePrediction(self.call_unet(latents, step, conditioning, group, Rows.CONDITIONAL))
+        if group.both is None:
+            raise ValueError("guidance is asked for, but the conditions were encoded without it")
+        if conditioning.settings.sequential_guidance:
+            unconditional = self.call_unet(latents, step, conditioning, group, Rows.UNCONDITIONAL)
+            conditional = self.call_unet(latents, step, conditioning, group, Rows.CONDITIONAL)
+        else:
+            unconditional, conditional = self.call_unet(latents, step, conditioning, group, Rows.BOTH).chunk(2)
+        return NoisePrediction(conditional, unconditional)
+
+    def call_unet(
+        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
+    ) -> torch.Tensor:
+        """Evaluate the UNet once.
+
+        Args:
+            latents: (b, C, H, W) of the group's images.
+            step: the position in the grid.
+            conditioning: what `encode` returned.
+            group: the images.
+            rows: which rows of [all unconditional rows, all conditional rows] are evaluated.
+
+        Returns:
+            (2 b, C, H, W) for both halves, (b, C, H, W) for one.
+        """
         sample = latents.to(self.unet.conv_in.weight.dtype)
-        text = group.conditional
-        if step.guided:
-            if group.both is None:
-                raise ValueError("guidance is asked for, but the conditions were encoded without it")
-            sample, text = torch.cat([sample, sample]), group.both
+        if rows is Rows.BOTH:
+            sample = torch.cat([sample, sample])
         # Filled on the device: a timestep copied from the host would make the host wait at every step.
         timesteps = torch.full((len(sample),), step.timestep, dtype=torch.int64, device=sample.device)
-        arguments = self.unet_arguments(step, conditioning, group, step.guided)
-        output: torch.Tensor = self.unet(sample, timesteps, text, return_dict=False, **arguments)[0]
-        if not step.guided:
-            return NoisePrediction(output)
-        unconditional, conditional = output.chunk(2)
-        return NoisePrediction(conditional, unconditional)
+        arguments = self.unet_arguments(step, conditioning, group, rows)
+        with attending_to(self.cross_attentions, group.texts[rows]):
+            output: torch.Tensor = self.unet(sample, timesteps, group.states(rows), return_dict=False, **arguments)[0]
+        return output
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return decode_latents(self.vae, latents)
 
     def modules(self) -> Mapping[str, torch.nn.Module]:
         return {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+
+    def _project(self, group: PromptGroup) -> PromptGroup:
+        states = group.conditional if group.both is None else group.both
+        layers = project_text(self.unet, self.cross_attentions, states)
+        return replace(group, texts=by_rows(layers, len(group.conditional), group.both is not None))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from .config_checks import check_config, check_depth
 from .ldm_configs import text_config_from_clip, unet_config_from_ldm, vae_config_from_ldm
 from .ldm_keys import clip_key_map, ldm_unet_key_map, ldm_vae_key_map, open_clip_modules, rename_keys
 from .tensor_files import RenamedTensors, TensorMapping
@@ -30,17 +31,23 @@ class Component:
     Attributes:
         config: the network's config in the words of diffusers or transformers.
         tensors: its weights under the names of its module's state dict.
+
+    Raises:
+        CheckpointError: the config describes more layers than there are weights.
     """
 
     config: Mapping[str, Any]
     tensors: TensorMapping
+
+    def __post_init__(self) -> None:
+        check_depth(self.config, self.tensors, self.tensors.source)
 
 
 def component_of(name: str, config: Mapping[str, Any], tensors: TensorMapping) -> Component:
     """Return a component of a diffusers folder, with the names older releases wrote brought up to date.
 
     Raises:
-        CheckpointError: the config belongs to a model of another family.
+        CheckpointError: the config belongs to a model of another family, or to none.
     """
     names = {key: key for key in tensors}
     if name == "text_encoder":
@@ -54,6 +61,7 @@ def component_of(name: str, config: Mapping[str, Any], tensors: TensorMapping) -
         names = {new: old for old, new in rename_keys(tensors, old_attention).items()}
     else:
         check_unet_family(config, tensors.source)
+    check_config(name, config, tensors.source)
     return Component(config, RenamedTensors(tensors, names))
 
 
@@ -136,9 +144,20 @@ def read_config(path: Path) -> Mapping[str, Any]:
         CheckpointError: it is not one.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"), parse_int=_config_number, parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a JSON config ({error})") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: found {type(config).__name__}, expected a JSON object")
     return config
+
+
+def _config_number(text: str) -> int:
+    # Sizes of networks and of vocabularies; more would ask for more memory than there is.
+    if abs(number := int(text)) > 2**24:
+        raise ValueError(f"{number} is no size of a network")
+    return number
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of a config")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +16,7 @@ import torch
 from ..errors import InputError
 from ..provider import EpsilonProvider, NoisePrediction, Step
 from ..strategies.base import AggregationStrategy, Evaluation, ProviderState
+from .by_device import call_by_device
 from .guidance import Guidance, Guider
 from .trace import Trace, TraceRow
 from .transition import Transition, to_epsilon
@@ -37,6 +40,7 @@ class Member:
         latents: (B, C, H, W) its x_T.
         guidance: how its two halves become one.
         release: called once after its last evaluation, so that its owner can let go of it too.
+        device: where its networks compute; None is wherever the latents are.
     """
 
     provider: EpsilonProvider | None
@@ -44,6 +48,7 @@ class Member:
     latents: torch.Tensor | None
     guidance: Guidance
     release: Callable[[], object] | None = None
+    device: torch.device | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def denoise(
     """Sample the target, aggregated with the other members as the strategy says.
 
     The strategy must have begun (`strategy.begin`). Only providers that it asks for are evaluated; a member's latents
-    and conditioning are dropped after its last use. Nothing in here waits for the device.
+    and conditioning are dropped after its last use. Members on different devices are evaluated at the same time. Nothing
+    in here waits for a device.
 
     Args:
         members: target first, each with its own conditioning and x_T.
@@ -101,33 +107,33 @@ def denoise(
         member.latents = None
     resident = set(range(1, len(members)))
     records: list[_Record] = []
-    for index, transition in enumerate(grid):
-        for k in [k for k in sorted(resident) if last_use.get(k, -1) < index]:
-            resident.remove(k)
-            latents[k] = None
-            _free(members[k])
-        step = Step(index, len(grid), transition.timestep, regions=regions)
-        record = _Record(step, plan[index])
-        states = [
-            ProviderState(_required(own, latents[0]), None, None, guider.guidance.scale, partial(noise, k, step))
-            for k, (own, guider) in enumerate(zip(latents, guiders, strict=True))
-        ]
-        for k, evaluation in plan[index].items():
-            with record.timed(k, states[k].latents.device):
-                _evaluate(members[k], guiders[k], evaluation, step, transition, states[k])
-        advance = strategy.advance(step, states, transition)
-        latents = list(advance.latents)
-        record.metrics = advance.metrics
-        records.append(record)
-        if on_step_end is not None:
-            on_step_end(StepReport(step, transition, states, latents))
-        # Tensors of this step would otherwise live on through the next one's evaluations.
-        del states, advance
+    with ThreadPoolExecutor() as threads:
+        for index, transition in enumerate(grid):
+            for k in [k for k in sorted(resident) if last_use.get(k, -1) < index]:
+                resident.remove(k)
+                latents[k] = None
+                _free(members[k])
+            step = Step(index, len(grid), transition.timestep, regions=regions)
+            record = _Record(step, plan[index])
+            states = [
+                ProviderState(_required(own, latents[0]), None, None, guider.guidance.scale, partial(noise, k, step))
+                for k, (own, guider) in enumerate(zip(latents, guiders, strict=True))
+            ]
+            _evaluate(members, guiders, step, transition, states, record, threads)
+            advance = strategy.advance(step, states, transition)
+            latents = list(advance.latents)
+            record.metrics = advance.metrics
+            records.append(record)
+            if on_step_end is not None:
+                on_step_end(StepReport(step, transition, states, latents))
+            # Tensors of this step would otherwise live on through the next one's evaluations.
+            del states, advance
     for k in resident:
         _free(members[k])
     result = latents[0]
     if result is None:
         raise RuntimeError(f"strategy {strategy.name} returned no latents for the target")
+    _read_metrics(records)
     return result, Trace([row for record in records for row in record.rows(names)], tuple(names))
 
 
@@ -146,51 +152,98 @@ def _required(own: torch.Tensor | None, target: torch.Tensor | None) -> torch.Te
 
 
 def _evaluate(
-    member: Member,
-    guider: Guider,
-    evaluation: Evaluation,
+    members: Sequence[Member],
+    guiders: Sequence[Guider],
     step: Step,
     transition: Transition,
-    state: ProviderState,
+    states: Sequence[ProviderState],
+    record: _Record,
+    threads: ThreadPoolExecutor,
 ) -> None:
-    guided = guider.is_active(step.index) if evaluation is Evaluation.GUIDED else evaluation is Evaluation.BOTH_HALVES
+    calls: dict[int, Callable[[], NoisePrediction]] = {}
+    devices: dict[int, torch.device] = {}
+    # All latents are moved before anything is evaluated: a copy waits for everything its device was given before.
+    for k, evaluation in record.evaluated.items():
+        guided = evaluation is Evaluation.BOTH_HALVES
+        if evaluation is Evaluation.GUIDED:
+            guided = guiders[k].is_active(step.index)
+        latents = states[k].latents.to(members[k].device)
+        devices[k] = members[k].device or latents.device
+        calls[k] = partial(_predict, members[k], latents, replace(step, guided=guided), record, k)
+    predictions = call_by_device(calls, devices, threads)
+    for k, evaluation in record.evaluated.items():
+        _set_epsilon(states[k], predictions[k], evaluation, guiders[k], members[k], transition, step.index)
+
+
+def _predict(member: Member, latents: torch.Tensor, step: Step, record: _Record, position: int) -> NoisePrediction:
     provider = member.provider
     assert provider is not None
-    prediction = provider.predict_noise(state.latents, replace(step, guided=guided), member.conditioning)
-    if guided and prediction.unconditional is None:
+    with record.timed(position, latents.device):
+        prediction = provider.predict_noise(latents, step, member.conditioning)
+    if step.guided and prediction.unconditional is None:
         raise InputError(
             f"provider {provider.name} returned no unconditional prediction at step {step.index}, where it was asked "
             "for one"
         )
     for half in (prediction.conditional, prediction.unconditional):
-        if half is not None and half.shape != state.latents.shape:
+        if half is not None and half.shape != latents.shape:
             raise InputError(
                 f"provider {provider.name} returned a prediction of shape {list(half.shape)} at step {step.index}, "
-                f"expected the latents' shape {list(state.latents.shape)}"
+                f"expected the latents' shape {list(latents.shape)}"
             )
+    return NoisePrediction(prediction.conditional, prediction.unconditional if step.guided else None)
+
+
+def _set_epsilon(
+    state: ProviderState,
+    prediction: NoisePrediction,
+    evaluation: Evaluation,
+    guider: Guider,
+    member: Member,
+    transition: Transition,
+    index: int,
+) -> None:
+    assert member.provider is not None
+    predicts = member.provider.noise_schedule.prediction_type
     # Arithmetic on latents stays in the latents' precision whatever the networks compute in.
-    dtype = state.latents.dtype
-    conditional = prediction.conditional.to(dtype)
-    unconditional = prediction.unconditional.to(dtype) if guided and prediction.unconditional is not None else None
-    predicts = provider.noise_schedule.prediction_type
+    conditional = prediction.conditional.to(state.latents)
+    unconditional = None if prediction.unconditional is None else prediction.unconditional.to(state.latents)
     convert = partial(
         to_epsilon, latents=state.latents, alpha_cumprod=transition.alpha_cumprod, prediction_type=predicts
     )
     if evaluation is Evaluation.GUIDED:
-        state.noise_prediction = convert(guider.combine(NoisePrediction(conditional, unconditional), step.index))
+        state.noise_prediction = convert(guider.combine(NoisePrediction(conditional, unconditional), index))
         return
     state.noise_prediction = convert(conditional)
     if unconditional is not None:
         state.unconditional = convert(unconditional)
 
 
+def _read_metrics(records: Sequence[_Record]) -> None:
+    # In one transfer, since every transfer waits for the device.
+    columns = [
+        column
+        for record in records
+        for per_provider in record.metrics.values()
+        for column in per_provider
+        if column is not None
+    ]
+    figures = iter(torch.cat(columns).tolist() if columns else [])
+    for record in records:
+        record.figures = {
+            metric: [None if column is None else list(islice(figures, len(column))) for column in per_provider]
+            for metric, per_provider in record.metrics.items()
+        }
+
+
 class _Record:
-    """Raw figures of one step; read from the device when the run has ended."""
+    """Raw figures of one step; metrics are read from the device when the run has ended."""
 
     def __init__(self, step: Step, evaluated: Mapping[int, Evaluation]) -> None:
         self.step = step
         self.evaluated = evaluated
         self.metrics: Mapping[str, Sequence[torch.Tensor | None]] = {}
+        self.figures: Mapping[str, Sequence[list[float] | None]] = {}
         self._times: dict[int, tuple[Any, Any]] = {}
 
     @contextlib.contextmanager
@@ -198,9 +251,10 @@ class _Record:
         if device.type == "cuda":
             make_event: Any = torch.cuda.Event
             start, end = make_event(enable_timing=True), make_event(enable_timing=True)
-            start.record()
+            stream = torch.cuda.current_stream(device)
+            start.record(stream)
             yield
-            end.record()
+            end.record(stream)
             self._times[provider] = (start, end)
         else:
             began = time.perf_counter()
@@ -209,11 +263,7 @@ class _Record:
 
     def rows(self, names: Sequence[str]) -> Iterator[TraceRow]:
         for k, name in enumerate(names):
-            values = {
-                metric: column.tolist()
-                for metric, columns in self.metrics.items()
-                if (column := columns[k]) is not None
-            }
+            values = {metric: own for metric, figures in self.figures.items() if (own := figures[k]) is not None}
             evaluation = self.evaluated.get(k)
             if evaluation is None and not values:
                 continue

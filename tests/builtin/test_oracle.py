@@ -7,7 +7,9 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from amdm_framework.builtin.stable_diffusion import SPEC, StableDiffusionOptions
+from amdm_framework.models.lora import changed_weights, merge_loras
 from amdm_framework.models.stable_diffusion import TextCondition
+from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.strategies.single import Single, SingleOptions
@@ -158,6 +160,28 @@ def test_loras_draw_what_diffusers_draws_with_them(models, context, tmp_path):
     assert (expected - plain).abs().max() > 1e-3
     # Whoever shares the base with it is not disturbed.
     assert torch.equal(draw(other, batch=3), plain)
+
+
+def test_a_lora_takes_the_memory_of_the_weights_it_changes(context, tmp_path, monkeypatch):
+    file = write_lora(tmp_path, 5, text=True)
+    plain = SPEC.load(StableDiffusionOptions(checkpoint="epsilon"), context)
+    beside_it = []
+
+    def merge(unet, text_encoder, loras):
+        beside_it.append(unique_bytes([*plain.modules().values(), unet, text_encoder]))
+        merge_loras(unet, text_encoder, loras)
+
+    monkeypatch.setattr("amdm_framework.builtin.stable_diffusion.merge_loras", merge)
+    options = StableDiffusionOptions(checkpoint="epsilon", loras=[{"checkpoint": str(file)}])
+    merged = SPEC.load(options, context)
+    # At no time there is a second base.
+    buffers = sum(value.nbytes for module in (plain.unet, plain.text_encoder) for value in module.buffers())
+    assert beside_it == [unique_bytes(plain.modules().values()) + buffers]
+    changed = changed_weights(file)
+    for name in ("unet", "text_encoder", "vae"):
+        others = dict(plain.modules()[name].named_parameters())
+        own = {key for key, value in merged.modules()[name].named_parameters() if value is not others[key]}
+        assert own == changed.get(name, set())
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.02), (torch.bfloat16, 0.1)])

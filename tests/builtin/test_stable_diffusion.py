@@ -157,6 +157,25 @@ def test_a_single_file_without_a_tokenizer_names_the_one_it_needs(context, tmp_p
         load(context, checkpoint="epsilon.ckpt")
 
 
+def test_the_tokenizer_of_a_single_file_is_among_what_would_be_fetched(context, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    usual, file, model = "hf://openai/clip-vit-large-patch14", "hf://owner/repo/model.ckpt", "hf://owner/repo"
+    assert inspect(context, checkpoint="epsilon.ckpt").downloads == (usual,)
+    assert inspect(context, checkpoint=file).downloads == (file, usual)
+    assert inspect(context, checkpoint="epsilon.ckpt", tokenizer=model).downloads == (model,)
+    assert inspect(context, checkpoint="epsilon.ckpt", tokenizer="epsilon/tokenizer").downloads == ()
+    with pytest.raises(CheckpointError, match="nowhere"):
+        inspect(context, checkpoint="epsilon.ckpt", tokenizer="nowhere")
+    commit = "0" * 40
+    for repository, place in (("openai--clip-vit-large-patch14", ""), ("owner--repo", "tokenizer")):
+        cached = tmp_path / "hub" / f"models--{repository}"
+        shutil.copytree(context.base_dir / "epsilon" / "tokenizer", cached / "snapshots" / commit / place)
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text(commit)
+    assert inspect(context, checkpoint="epsilon.ckpt").downloads == ()
+    assert inspect(context, checkpoint="epsilon.ckpt", tokenizer=model).downloads == ()
+
+
 def test_members_of_one_space_are_compatible_and_others_are_not(context, tmp_path):
     base = load(context, checkpoint="epsilon")
     base.name = "base"

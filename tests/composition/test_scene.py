@@ -125,3 +125,15 @@ def test_a_scene_cannot_be_changed_after_it_was_checked() -> None:
     scene = Scene(caption="x")
     with pytest.raises(ValueError, match="frozen"):
         scene.caption = "y"  # type: ignore[misc]
+
+
+def test_a_picture_that_is_no_path_is_said_so_together_with_other_mistakes() -> None:
+    message = message_of({**SCENE, "references": [{"role": "style", "image": 5, "instance": "boy"}]})
+    assert "references.0.image" in message and "path" in message
+    assert "there is no instance named 'boy'" in message
+
+
+@pytest.mark.parametrize("name", ["boy", b"boy", b""])
+def test_a_name_of_nobody_is_refused_in_whatever_form_yaml_gives_it(name: str | bytes) -> None:
+    interaction = {"subject": "girl", "action": "drinking", "object": name}
+    assert "there is no instance named" in message_of({**SCENE, "interactions": [interaction]})

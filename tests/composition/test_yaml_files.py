@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,35 @@ def test_an_override_that_leads_nowhere_is_refused(override: str, expected: str)
 def test_yaml_that_was_written_reads_back() -> None:
     content = {"caption": 'ein Mädchen: "no"', "providers": [{"use": "toy", "name": "no"}], "eta": 1e-4}
     assert parse_yaml(to_yaml(content), "") == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: !!bool x",
+        "x: !!timestamp x",
+        "x: !!int abc",
+        "? !!timestamp 2020-13-45",
+        "x: 2020-13-45",
+        "x: " + "9" * 5000,
+        "x: 0x" + "f" * 5000,
+        "x: 18446744073709551616",
+        "x: &a [*a]",
+        "x: &a {b: *a}",
+        "a: &a [x, x]\n"
+        + "\n".join(f"k{n}: &{b} [*{a}, *{a}]" for n, (a, b) in enumerate(pairwise("abcdefghijklmnopqr"))),
+    ],
+)
+def test_values_that_yaml_cannot_make_or_that_are_endless(text: str) -> None:
+    assert "not valid YAML" in problems(parse_yaml, text, "f")
+    content = {"a": 1}
+    assert "not valid YAML" in problems(apply_overrides, content, [f"a={text}"])
+    assert content == {"a": 1}
+
+
+def test_aliases_and_the_largest_seed_are_fine() -> None:
+    assert parse_yaml("a: &a [1, 18446744073709551615]\nb: *a", "f")["b"] == [1, 2**64 - 1]
+
+
+def test_a_device_without_a_size_is_not_read_for_ever() -> None:
+    assert "far too large" in problems(read_yaml, Path("/dev/zero"))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
-import io
 import os
 import pickle
 import struct
-import subprocess
-import tarfile
 import zipfile
 from collections import OrderedDict
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,72 +14,7 @@ import torch
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.pickles import Placeholder, load_pickle
 from amdm_framework.models.tensor_files import read_tensors
-
-
-class Reduce:
-    """Pickles as a call of `function` with `arguments`."""
-
-    def __init__(self, function, *arguments, state=None):
-        self.answer = (function, arguments) if state is None else (function, arguments, state)
-
-    def __reduce__(self):
-        return self.answer
-
-
-class TrainerState:
-    """An object of a class that the reader does not know (it does, but is not told so)."""
-
-    def __init__(self) -> None:
-        self.callbacks = {"best": torch.zeros(2), "scores": [1, 2]}
-
-
-def touch(path: Path) -> str:
-    return f"touch {path}"
-
-
-def hostile_objects(mark: Path) -> dict[str, object]:
-    code = f"open({str(mark)!r}, 'w').close()"
-    return {
-        "os.system": Reduce(os.system, touch(mark)),
-        "subprocess": Reduce(subprocess.call, ["touch", str(mark)]),
-        "builtins.eval": Reduce(builtins.eval, code),
-        "builtins.exec": Reduce(builtins.exec, code),
-        "builtins.open": Reduce(builtins.open, str(mark), "w"),
-        "getattr": Reduce(getattr, Reduce(__import__, "os"), "system"),
-        "nested": {"state_dict": {"w": torch.ones(1), "deep": [{"x": (Reduce(os.system, touch(mark)),)}]}},
-        "in a key": {Reduce(os.system, touch(mark)): 1},
-        "as state": Reduce(TrainerState, state={"x": Reduce(os.system, touch(mark))}),
-        "as tensor argument": Reduce(torch._utils._rebuild_tensor_v2, Reduce(os.system, touch(mark)), 0, (1,), (1,)),
-        "path method": Reduce(Path.touch, mark),
-        "another pickle": Reduce(pickle.loads, pickle.dumps(Reduce(os.system, touch(mark)))),
-    }
-
-
-NAMES = list(hostile_objects(Path("mark")))
-
-
-def write_zip(path: Path, hostile: object) -> None:
-    torch.save({"state_dict": {"w": torch.ones(2)}, "other": hostile}, path)
-
-
-def write_legacy(path: Path, hostile: object) -> None:
-    torch.save({"state_dict": {"w": torch.ones(2)}, "other": hostile}, path, _use_new_zipfile_serialization=False)
-
-
-def write_plain(path: Path, hostile: object) -> None:
-    path.write_bytes(pickle.dumps(hostile))
-
-
-def write_tar(path: Path, hostile: object) -> None:
-    with tarfile.open(path, "w") as archive:
-        for name in ("storages", "tensors", "pickle"):
-            content = pickle.dumps(0 if name != "pickle" else hostile) + pickle.dumps(hostile)
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-
-
-WRITERS = [write_zip, write_legacy, write_plain, write_tar]
+from hostile_pickles import NAMES, WRITERS, Reduce, TrainerState, hostile_objects, touch, write_zip
 
 
 @pytest.mark.parametrize("foreign_objects", [False, True])

@@ -9,6 +9,7 @@ import huggingface_hub
 import pytest
 
 from amdm_framework.errors import CheckpointError
+from amdm_framework.models.components import tokenizer_folder_of
 from amdm_framework.models.references import (
     find_weights,
     locate_reference,
@@ -118,6 +119,24 @@ def test_online_only_what_is_needed_is_fetched(monkeypatch, tmp_path, context):
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     ]
+
+
+@pytest.mark.parametrize("folder", ["", "tokenizer/"])
+def test_of_a_tokenizers_or_a_models_repository_the_tokenizer_alone_is_fetched(monkeypatch, tmp_path, context, folder):
+    files = [f"{folder}vocab.json", f"{folder}merges.txt"]
+    names = [*files, "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"]
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repository, revision: names)
+
+    def download(repository, revision, allow_patterns):
+        for name in allow_patterns:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = tokenizer_folder_of(tmp_path / "elsewhere" / "model.ckpt", context, "hf://owner/repo")
+    assert sorted(path.name for path in found.iterdir()) == ["merges.txt", "vocab.json"]
+    assert not (tmp_path / "unet").exists()
 
 
 @pytest.mark.parametrize(

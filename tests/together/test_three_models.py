@@ -15,8 +15,16 @@ from click.testing import Result
 from PIL import Image
 from safetensors import safe_open
 
+import amdm_shapes_zoo
 from amdm_framework.composition import read_scene
+from amdm_framework.models.context import LoadContext
+from amdm_framework.models.tensor_files import TensorMapping, read_tensors
+from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.pipeline import AMDMPipeline
+from amdm_framework.provider import ProviderSpec
+from amdm_plugin_ip_adapter import provider as ip_adapter
+from amdm_plugin_migc import provider as migc
+from tiny_models import write_single_file
 
 Amdm = Callable[..., Result]
 
@@ -170,6 +178,35 @@ def test_one_base_is_held_once_and_check_says_so(amdm: Amdm, models: Path, pipel
     pipeline.to(dtype=torch.bfloat16)
     assert_shared()
     assert sum(weight.numel() * weight.element_size() for weight in weights.values()) == held // 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_check_predicts_for_the_embedded_models_is_what_is_held(amdm: Amdm, dtype: str) -> None:
+    composition = Path(amdm_shapes_zoo.__file__).with_name("three_models.yaml")
+    cost = json.loads(amdm("check", composition, "--device", "cpu", "--dtype", dtype, "--json").stdout)
+    loaded = AMDMPipeline.from_composition(composition, device="cpu", dtype=dtype)
+    held = unique_bytes(module for provider in loaded.providers for module in provider.modules().values())
+    assert cost["unique_bytes"] == pytest.approx(held, rel=0.02)
+    assert held < 0.7 * cost["bytes"]
+
+
+@pytest.mark.parametrize("spec", [migc.SPEC, ip_adapter.SPEC], ids=lambda spec: spec.name)
+def test_looking_at_a_member_opens_its_base_once(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: ProviderSpec
+) -> None:
+    base = write_single_file(tmp_path / "sd.ckpt", models / "sd")
+    opened: list[Path] = []
+
+    def read(path: Path) -> TensorMapping:
+        opened.append(path)
+        return read_tensors(path)
+
+    monkeypatch.setattr("amdm_framework.models.components.read_tensors", read)
+    options = spec.options(**MEMBERS[spec.name] | {"base": str(base), "tokenizer": "sd/tokenizer"})
+    assert spec.inspect is not None
+    report = spec.inspect(options, LoadContext(torch.device("cpu"), torch.float32, base_dir=models))
+    assert {"unet", "vae", "text_encoder", "adapter"} <= report.components.keys()
+    assert opened == [base]
 
 
 def stored_names(folder: Path) -> set[str]:

@@ -20,6 +20,7 @@ from diffusers import UNet2DConditionModel
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.checkpoints import build_on_meta, load_strict
 from amdm_framework.models.components import BaseCheckpoint, SingleFile, base_at, tokenizer_folder_of
+from amdm_framework.models.config_checks import building
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.ldm_configs import unet_config_from_ldm
 from amdm_framework.models.ldm_keys import component_keys, ldm_unet_key_map
@@ -164,9 +165,10 @@ def load_networks(
     try:
         grounding_tokenizer = build_on_meta(lambda: GroundingTokenizer.for_shapes(shapes))
         token_width = shapes["linears.4.weight"][0]
-        unet = build_on_meta(lambda: _unet_with_fusers(component.config, token_width))
     except (IndexError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint.reference}: its position net has impossible shapes ({error})") from error
+    with building("UNet with fusers", checkpoint.reference):
+        unet = build_on_meta(lambda: _unet_with_fusers(component.config, token_width))
     load_strict(grounding_tokenizer, stored, context)
     load_strict(unet, component.tensors, context)
     files = dict.fromkeys(component.tensors.files)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from amdm_framework.devices import device_of
+
 SINES_AND_COSINES_OF_A_BOX = 8
 """Values per frequency: sine and cosine of four coordinates."""
 
@@ -120,8 +122,9 @@ class GroundingTokenizer(nn.Module):
             (B, 3 N, token width): N subjects, N actions, N objects.
         """
         used = masks.bool().unsqueeze(-1)
-        slot_embeddings = self.interaction_embedding.emb.weight[: masks.shape[1]]
-        role_embeddings = self.position_embedding.emb.weight
+        # Called rather than indexed: the tables of an offloaded network arrive with the call.
+        slot_embeddings = self.interaction_embedding.emb(torch.arange(masks.shape[1], device=masks.device))
+        role_embeddings = self.position_embedding.emb(torch.arange(3, device=masks.device))
         dtype = self.null_position_feature.dtype
 
         def tokens(
@@ -142,10 +145,11 @@ class GroundingTokenizer(nn.Module):
 
     def null_tokens(self) -> torch.Tensor:
         """Return the (1, 3 slots, token width) tokens of no interaction at all: distinct and not zero."""
-        weight = self.null_position_feature
-        boxes = weight.new_zeros(1, self.slots, 4)
-        phrases = weight.new_zeros(1, self.slots, self.phrase_width)
-        tokens: torch.Tensor = self(boxes, boxes, weight.new_zeros(1, self.slots), phrases, phrases, phrases)
+        device = device_of(self.linears)
+        boxes = torch.zeros(1, self.slots, 4, device=device)
+        phrases = torch.zeros(1, self.slots, self.phrase_width, device=device)
+        unused = torch.zeros(1, self.slots, device=device)
+        tokens: torch.Tensor = self(boxes, boxes, unused, phrases, phrases, phrases)
         return tokens
 
 

@@ -9,12 +9,10 @@ from typing import Any, Literal
 
 import torch
 
-from amdm_framework.builtin.stable_diffusion import StableDiffusionOptions
-from amdm_framework.builtin.stable_diffusion import inspect as inspect_stable_diffusion
 from amdm_framework.errors import InputError
+from amdm_framework.models.attention import KeysAndValues, by_rows
 from amdm_framework.models.components import (
     COMPONENTS,
-    base_at,
     default_size,
     latent_space,
     load_text_encoder,
@@ -23,14 +21,16 @@ from amdm_framework.models.components import (
 )
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.digests import tensor_infos
+from amdm_framework.models.inspection import absent_tokenizer, locate_base, report_base
 from amdm_framework.models.prompt_encoding import PromptGroup
 from amdm_framework.models.references import locate_reference, resolve_reference, select_model_files
+from amdm_framework.models.rows import Rows
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextConditioning
 from amdm_framework.provider import ProviderReport, ProviderSpec, RunSettings, Step
 
 from .checkpoint import checkpoint_at, load_networks
 from .condition import GroundedInteraction, InteractDiffusionCondition, condition_from_scene
-from .fuser import Grounding, KeysAndValues, project_grounding
+from .fuser import fusers_of, grounded, project_grounding
 from .grounding_tokens import GroundingTokenizer
 from .options import InteractDiffusionOptions
 from .strength_schedule import StrengthSchedule
@@ -41,17 +41,14 @@ class GroundedGroup(PromptGroup):
     """Images that one UNet call serves, with what its fusers attend to.
 
     Attributes:
-        grounding: one entry per fuser for (b, ...) images; with guidance for (2 b, ...): null grounding, then theirs.
+        tokens: grounding tokens of (b, ...) images; with guidance of (2 b, ...): null grounding, then theirs.
+        grounding: keys and values of these tokens, one entry per fuser, for every kind of UNet call.
+        gates: factors of the fusers' residuals.
     """
 
-    grounding: Sequence[KeysAndValues] = ()
-
-    def grounding_of(self, guided: bool) -> Sequence[KeysAndValues]:
-        """Return the entries of one UNet call, with or without the unconditional half."""
-        if guided or self.both is None:
-            return self.grounding
-        conditional = slice(len(self.conditional), None)
-        return [(keys[conditional], values[conditional]) for keys, values in self.grounding]
+    tokens: torch.Tensor
+    grounding: Mapping[Rows, Sequence[KeysAndValues]]
+    gates: torch.Tensor
 
 
 class InteractDiffusionProvider(StableDiffusionProvider):
@@ -72,6 +69,7 @@ class InteractDiffusionProvider(StableDiffusionProvider):
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
+        self.fusers = fusers_of(self.unet)
         self.grounding_tokenizer = grounding_tokenizer
         self.strength_schedule = strength_schedule
         self.too_many_interactions = too_many_interactions
@@ -83,27 +81,43 @@ class InteractDiffusionProvider(StableDiffusionProvider):
             InputError: a condition has more interactions than there are slots, or there is none.
         """
         interactions = [self._within_slots(condition, image) for image, condition in enumerate(conditions)]
-        conditioning = super().encode(conditions, settings)
         tokens = self._tokens(interactions)
         null_tokens = self.grounding_tokenizer.null_tokens() if settings.guided else None
+        conditioning = super().encode(conditions, settings)
         groups = []
         for group in conditioning.groups:
             own_tokens = group.take(tokens)
+            images = len(own_tokens)
             if null_tokens is not None:
                 own_tokens = torch.cat([null_tokens.expand_as(own_tokens), own_tokens])
-            grounding = project_grounding(self.unet, own_tokens)
-            groups.append(GroundedGroup(group.rows, group.conditional, group.both, grounding))
+            projected = project_grounding(self.unet, own_tokens)
+            grounding = by_rows(projected.keys_and_values, images, settings.guided)
+            groups.append(
+                GroundedGroup(
+                    **vars(group),
+                    tokens=own_tokens,
+                    grounding=grounding,
+                    gates=projected.gates,
+                )
+            )
         return replace(conditioning, groups=groups)
 
     def unet_arguments(
-        self, step: Step, conditioning: TextConditioning, group: PromptGroup, guided: bool
+        self, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
     ) -> Mapping[str, Any]:
         assert isinstance(group, GroundedGroup)
-        strength = self.strength_schedule.at(step.index, step.count)
-        if strength == 0:
+        if self.strength_schedule.at(step.index, step.count) == 0:
             return {}
-        grounding = Grounding(group.grounding_of(guided), strength)
-        return {"cross_attention_kwargs": {"gligen": {"objs": grounding}}}
+        tokens = rows.take(group.tokens, len(group.conditional))
+        return {"cross_attention_kwargs": {"gligen": {"objs": tokens}}}
+
+    def call_unet(
+        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
+    ) -> torch.Tensor:
+        assert isinstance(group, GroundedGroup)
+        strength = self.strength_schedule.at(step.index, step.count)
+        with grounded(self.fusers, group.grounding[rows], group.gates, strength):
+            return super().call_unet(latents, step, conditioning, group, rows)
 
     def modules(self) -> Mapping[str, torch.nn.Module]:
         return {**super().modules(), "grounding_tokenizer": self.grounding_tokenizer}
@@ -193,38 +207,34 @@ def inspect(options: InteractDiffusionOptions, context: LoadContext) -> Provider
     Raises:
         CheckpointError: a reference leads nowhere, or to files that are not InteractDiffusion or do not fit each other.
     """
+    how = {"variant": options.variant, "tokenizer": options.tokenizer}
     path = locate_reference(options.checkpoint, context)
     if (path is None and options.base is None) or (path is not None and path.is_dir()):
-        report = _inspect_model(options.checkpoint, options, context)
-        if path is not None and not report.downloads:
+        model = locate_base(options.checkpoint, context, **how)
+        report = report_base(model, options.checkpoint, context, tokenizer=options.tokenizer)
+        if path is not None and model is not None:
             checkpoint_at(path, options.checkpoint, context, variant=options.variant)
         return report
     base = None
     if options.base is not None:
-        report = _inspect_model(options.base, options, context)
-        if path is None:
-            return replace(report, downloads=(*report.downloads, options.checkpoint))
-        base_path = locate_reference(options.base, context)
-        if base_path is None or report.downloads:
-            return report
-        base = base_at(base_path, options.base, context, variant=options.variant, tokenizer=options.tokenizer)
+        base = locate_base(options.base, context, **how)
+        if path is None or base is None:
+            report = report_base(base, options.base, context, tokenizer=options.tokenizer)
+            return report if path else replace(report, downloads=(*report.downloads, options.checkpoint))
     assert path is not None
     checkpoint = checkpoint_at(path, options.checkpoint, context, base=base, tokenizer=options.tokenizer)
     stored = {name: checkpoint.component(name).tensors for name in COMPONENTS}
     stored["grounding_tokenizer"] = checkpoint.grounding_tokenizer
     config = checkpoint.component("unet").config
     space = latent_space(config, checkpoint.component("vae"))
+    lender = options.checkpoint if options.base is None or options.tokenizer is not None else options.base
     return ProviderReport(
         latent_space=space,
         noise_schedule=checkpoint.noise_schedule(),
         default_size=default_size(config, space.scale),
         components={name: tensor_infos(tensors, name, context.dtype) for name, tensors in stored.items()},
+        downloads=absent_tokenizer(lender, context, options.tokenizer),
     )
-
-
-def _inspect_model(reference: str, options: InteractDiffusionOptions, context: LoadContext) -> ProviderReport:
-    model = StableDiffusionOptions(checkpoint=reference, variant=options.variant, tokenizer=options.tokenizer)
-    return inspect_stable_diffusion(model, context)
 
 
 SPEC = ProviderSpec(

@@ -12,7 +12,7 @@ from interactdiffusion_golden import TOKENIZER_INPUTS, read_case, read_tensors, 
 
 from amdm_framework.latents import NoiseSchedule
 from amdm_framework.sampling.transition import transitions
-from amdm_plugin_interactdiffusion.fuser import Fuser, Grounding, fusers_of, project_grounding
+from amdm_plugin_interactdiffusion.fuser import Fuser, fusers_of, grounded, project_grounding
 from amdm_plugin_interactdiffusion.grounding_tokens import GroundingTokenizer, between_boxes, fourier_features
 from amdm_plugin_interactdiffusion.strength_schedule import StrengthSchedule
 
@@ -73,8 +73,8 @@ def test_fuser_is_the_recorded_one(strength: float, name: str) -> None:
     recorded = read_tensors("gated_self_attention")
     fuser = Fuser(**read_case("gated_self_attention")["config"])
     fuser.load_state_dict(read_tensors("gated_self_attention", "weights"))
-    grounding = Grounding([fuser.project(recorded["objs"])], strength)
-    assert_close(fuser(recorded["x"], grounding), recorded[name], 1e-5)
+    with grounded([fuser], [fuser.project(recorded["objs"])], fuser.gates()[None], strength):
+        assert_close(fuser(recorded["x"], torch.empty(0)), recorded[name], 1e-5)
 
 
 def test_fuser_equals_the_uncached_layer_of_diffusers() -> None:
@@ -85,7 +85,9 @@ def test_fuser_equals_the_uncached_layer_of_diffusers() -> None:
     ours = Fuser(query_dim=48, context_dim=20, n_heads=3, d_head=16)
     ours.load_state_dict(theirs.state_dict())
     x, tokens = torch.randn(2, 35, 48), torch.randn(2, 90, 20)
-    assert_close(ours(x, Grounding([ours.project(tokens)], 1.0)), theirs(x, tokens), 1e-5)
+    assert_close(ours(x, tokens), theirs(x, tokens), 1e-5)
+    with grounded([ours], [ours.project(tokens)], ours.gates()[None], 1.0):
+        assert_close(ours(x, torch.empty(0)), theirs(x, tokens), 1e-5)
 
 
 class RecordedUNet:
@@ -108,9 +110,10 @@ class RecordedUNet:
         tokens: torch.Tensor,
         strength: float = 1.0,
     ) -> torch.Tensor:
-        grounding = Grounding(project_grounding(self.unet, tokens), strength)
-        kwargs = {"gligen": {"objs": grounding}} if strength else None
-        result: torch.Tensor = self.unet(x, timesteps, context, cross_attention_kwargs=kwargs).sample
+        projected = project_grounding(self.unet, tokens)
+        kwargs = {"gligen": {"objs": tokens}} if strength else None
+        with grounded(fusers_of(self.unet), projected.keys_and_values, projected.gates, strength):
+            result: torch.Tensor = self.unet(x, timesteps, context, cross_attention_kwargs=kwargs).sample
         return result
 
     def guided(self, x: torch.Tensor, timesteps: torch.Tensor | int, strength: float = 1.0) -> torch.Tensor:
@@ -158,15 +161,15 @@ def test_guided_noise_prediction_in_one_batch(recorded: RecordedUNet) -> None:
 
 def test_strength_zero_equals_fusers_not_called(recorded: RecordedUNet) -> None:
     io = recorded.io
-    grounding = Grounding(project_grounding(recorded.unet, recorded.tokens), 0.0)
-    called = recorded.unet(io["x"], io["t"], io["context"], cross_attention_kwargs={"gligen": {"objs": grounding}})
+    projected = project_grounding(recorded.unet, recorded.tokens)
+    kwargs = {"gligen": {"objs": recorded.tokens}}
+    with grounded(fusers_of(recorded.unet), projected.keys_and_values, projected.gates, 0.0):
+        called = recorded.unet(io["x"], io["t"], io["context"], cross_attention_kwargs=kwargs)
     assert torch.equal(called.sample, recorded.unet(io["x"], io["t"], io["context"]).sample)
 
 
-def test_fusers_know_their_place(recorded: RecordedUNet) -> None:
-    fusers = fusers_of(recorded.unet)
-    assert [fuser.index for fuser in fusers] == list(range(len(fusers)))
-    assert len(fusers) == 7
+def test_every_transformer_block_has_a_fuser(recorded: RecordedUNet) -> None:
+    assert len(fusers_of(recorded.unet)) == 7
 
 
 def _strengths(alpha_type: Sequence[float] | None, count: int) -> list[float]:

@@ -207,7 +207,7 @@ class CountedCalls:
 def test_everything_constant_is_computed_once_per_run(provider: InteractDiffusionProvider) -> None:
     fusers = fusers_of(provider.unet)
     modules = {"text_encoder": provider.text_encoder, "grounding_tokenizer": provider.grounding_tokenizer}
-    modules |= {f"linear of fuser {fuser.index}": fuser.linear for fuser in fusers}
+    modules |= {f"linear of fuser {index}": fuser.linear for index, fuser in enumerate(fusers)}
     latents = _latents(2, 4, 8, 8)
     with CountedCalls(**modules) as counts:
         conditioning = provider.encode([_condition(1), _condition(3)], _settings(2))

@@ -9,12 +9,13 @@ from typing import Literal
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from transformers import CLIPVisionConfig
 
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.checkpoints import release
 from amdm_framework.models.context import LoadContext
+
+from .reference_attention import ReferenceAttention
 
 AdapterKind = Literal["base", "plus"]
 
@@ -41,7 +42,7 @@ class Adapter:
     kind: AdapterKind
     projection: torch.nn.Module
     layers: tuple[str, ...]
-    processors: tuple[IPAdapterAttnProcessor2_0, ...]
+    processors: tuple[ReferenceAttention, ...]
 
 
 def cross_attention_layers(unet: UNet2DConditionModel) -> tuple[str, ...]:
@@ -137,10 +138,12 @@ def attach_adapter(
     projections = unet.encoder_hid_proj.image_projection_layers
     projection = projections[0]
     projections[0] = torch.nn.Identity()
+    processors = tuple(ReferenceAttention(unet.attn_processors[name]) for name in layers)
+    for name, processor in zip(layers, processors, strict=True):
+        unet.get_submodule(name.removesuffix(".processor")).set_processor(processor)
     for module in (unet, projection):
         context.weights.share(module)
         module.eval().requires_grad_(False)
-    processors = tuple(unet.attn_processors[name] for name in layers)
     return Adapter(kind, projection, layers, processors)
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 # By its own name: `CLIPImageProcessor` is another class, with another resize, where torchvision is installed.
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from amdm_framework.devices import device_of
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.checkpoints import build_on_meta, load_strict, read_tensors, resolve_reference
+from amdm_framework.models.config_checks import building
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.references import missing_file, pick_weights
 from amdm_framework.models.stored_components import Component, read_config
@@ -77,13 +78,9 @@ def build_image_encoder(component: Component) -> CLIPVisionModelWithProjection:
     Raises:
         CheckpointError: its config does not describe a CLIP vision model.
     """
-    try:
+    with building("CLIP vision model", component.tensors.source):
         config = CLIPVisionConfig.from_dict(dict(component.config))
         return build_on_meta(lambda: CLIPVisionModelWithProjection(config))
-    except (TypeError, ValueError, ArithmeticError, RuntimeError, StrictDataclassError) as error:
-        raise CheckpointError(
-            f"{component.tensors.source}: the config beside it does not describe a CLIP vision model ({error})"
-        ) from error
 
 
 def load_image_encoder(
@@ -125,8 +122,7 @@ def image_states(encoder: CLIPVisionModelWithProjection, kind: AdapterKind, pixe
         (N, width) projected embeddings, not normalised, for a base adapter; (N, positions, width) outputs of the last
         layer but one for a plus adapter.
     """
-    weight = encoder.visual_projection.weight
-    pixels = pixels.to(weight.device, weight.dtype)
+    pixels = pixels.to(device_of(encoder), encoder.visual_projection.weight.dtype)
     output = encoder(pixels, output_hidden_states=kind == "plus")
     states: torch.Tensor = output.image_embeds if kind == "base" else output.hidden_states[-2]
     return states
@@ -138,9 +134,10 @@ def unconditional_states(encoder: CLIPVisionModelWithProjection, kind: AdapterKi
     A base adapter reads a zero embedding. A plus adapter reads the states of zero *pixels*, which are the mean colour
     and not black.
     """
-    weight = encoder.visual_projection.weight
     if kind == "base":
-        return torch.zeros(1, encoder.config.projection_dim, device=weight.device, dtype=weight.dtype)
+        return torch.zeros(
+            1, encoder.config.projection_dim, device=device_of(encoder), dtype=encoder.visual_projection.weight.dtype
+        )
     size = encoder.config.image_size
     return image_states(encoder, kind, torch.zeros(1, encoder.config.num_channels, size, size))
 

@@ -11,31 +11,31 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
-from amdm_framework.builtin.stable_diffusion import StableDiffusionOptions
-from amdm_framework.builtin.stable_diffusion import inspect as inspect_base
+from amdm_framework.devices import device_of
 from amdm_framework.errors import InputError
 from amdm_framework.models.checkpoints import (
     TensorMapping,
     build_on_meta,
-    locate_reference,
     read_tensors,
     resolve_reference,
 )
 from amdm_framework.models.components import (
-    base_at,
     latent_space,
     load_text_encoder,
     load_unet,
     load_vae,
     open_base,
 )
+from amdm_framework.models.config_checks import building
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.digests import tensor_infos
+from amdm_framework.models.inspection import locate_base, report_base
 from amdm_framework.models.prompt_encoding import PromptGroup
 from amdm_framework.models.references import locate_weights
+from amdm_framework.models.rows import Rows
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextConditioning
 from amdm_framework.models.stored_components import Component
-from amdm_framework.provider import NoisePrediction, ProviderReport, ProviderSpec, RunSettings, Step, WeightFile
+from amdm_framework.provider import ProviderReport, ProviderSpec, RunSettings, Step, WeightFile
 
 from .checkpoint import Adapter, AdapterKind, attach_adapter, check_adapter, cross_attention_layers
 from .condition import IPAdapterCondition, condition_from_scene
@@ -50,8 +50,8 @@ from .image_encoder import (
     unconditional_states,
 )
 from .options import IPAdapterOptions
+from .reference_attention import AttendedReferences, attending_to_references, project_references
 from .regions import check_size, region_masks
-from .strength import layer_scales_set
 
 _PICTURES_AT_ONCE = 8
 
@@ -60,16 +60,16 @@ _PICTURES_AT_ONCE = 8
 class ReferenceGroup(PromptGroup):
     """Images of a batch that one UNet call can serve: texts of one length, equally many references, equal scales.
 
-    References of one image share one softmax, so an image with fewer cannot be padded to one with more; and a UNet has
-    one scale per layer at a time.
+    References of one image share one softmax, so an image with fewer cannot be padded to one with more; and a layer has
+    one scale at a time.
 
     Attributes:
-        arguments: keyword arguments of a UNet call, for conditional rows only (False) and for both halves (True).
-        scales: one per cross-attention layer.
+        tokens: of reference pictures of [unconditional rows, conditional rows], or of conditional rows only.
+        references: what each cross-attention attends to, for every kind of UNet call.
     """
 
-    arguments: Mapping[bool, Mapping[str, Any]]
-    scales: tuple[float, ...]
+    tokens: torch.Tensor
+    references: Mapping[Rows, Sequence[Sequence[AttendedReferences]]]
 
 
 class IPAdapterProvider(StableDiffusionProvider):
@@ -98,7 +98,9 @@ class IPAdapterProvider(StableDiffusionProvider):
             InputError: a picture that cannot be read, a block without cross-attention, a size that regions do not fit.
         """
         try:
-            pictures = [reference.open() for condition in conditions for reference in condition.references]
+            references = [reference for condition in conditions for reference in condition.references]
+            opened = {identity: one.open() for identity, one in {id(one): one for one in references}.items()}
+            pictures = [opened[id(reference)] for reference in references]
             masks = [region_masks(one.references, settings.height, settings.width) for one in conditions]
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -106,49 +108,36 @@ class IPAdapterProvider(StableDiffusionProvider):
             levels = len(self.unet.config.block_out_channels)
             check_size(settings.height, settings.width, self.latent_space.scale, levels)
         scales = [condition.strength.layer_scales(self.adapter.layers) for condition in conditions]
-        conditioning = super().encode(conditions, settings)
         tokens = torch.split(self._tokens(pictures), [len(condition.references) for condition in conditions])
         groups: list[PromptGroup] = []
-        for text in conditioning.groups:
+        for text in super().encode(conditions, settings).groups:
             rows = range(len(conditions)) if text.rows is None else text.rows.tolist()
             alike: dict[Any, list[int]] = {}
             for position, row in enumerate(rows):
                 alike.setdefault((len(tokens[row]), masks[row] is None, scales[row]), []).append(position)
             for positions in alike.values():
                 chosen = [rows[position] for position in positions]
+                own_tokens = torch.stack([tokens[row] for row in chosen])
                 own_masks = [mask for row in chosen if (mask := masks[row]) is not None]
-                groups.append(
-                    ReferenceGroup(
-                        rows=None if len(chosen) == len(conditions) else torch.tensor(chosen, device=tokens[0].device),
-                        conditional=text.conditional[positions],
-                        both=None if text.both is None else torch.cat([half[positions] for half in text.both.chunk(2)]),
-                        arguments=self._arguments(
-                            torch.stack([tokens[row] for row in chosen]), own_masks, settings.guided
-                        ),
-                        scales=scales[chosen[0]],
-                    )
+                group = self._reference_group(
+                    text.select(positions), own_tokens, own_masks, scales[chosen[0]], settings
                 )
+                groups.append(group)
         return TextConditioning(groups, settings)
 
     def unet_arguments(
-        self, step: Step, conditioning: TextConditioning, group: PromptGroup, guided: bool
+        self, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
     ) -> Mapping[str, Any]:
         assert isinstance(group, ReferenceGroup)
-        return group.arguments[guided]
+        # The UNet of diffusers asks for them and hands them to its attentions, which attend to `references` instead.
+        return {"added_cond_kwargs": {"image_embeds": [rows.take(group.tokens, len(group.conditional))]}}
 
-    def predict_noise(self, latents: torch.Tensor, step: Step, conditioning: TextConditioning) -> NoisePrediction:
-        # The attention processors would split the tokens of too few rows among too many, without an error.
-        encoded = sum(len(group.conditional) for group in conditioning.groups)
-        if len(latents) != encoded:
-            raise InputError(f"found latents of {len(latents)} images, but {encoded} conditions were encoded")
-        return super().predict_noise(latents, step, conditioning)
-
-    def predict_group(
-        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup
-    ) -> NoisePrediction:
+    def call_unet(
+        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
+    ) -> torch.Tensor:
         assert isinstance(group, ReferenceGroup)
-        with layer_scales_set(self.adapter.processors, group.scales):
-            return super().predict_group(latents, step, conditioning, group)
+        with attending_to_references(self.adapter.processors, group.references[rows]):
+            return super().call_unet(latents, step, conditioning, group, rows)
 
     def modules(self) -> Mapping[str, torch.nn.Module]:
         return {
@@ -157,39 +146,50 @@ class IPAdapterProvider(StableDiffusionProvider):
             "image_projection": self.adapter.projection,
         }
 
-    def _arguments(
-        self, tokens: torch.Tensor, masks: Sequence[torch.Tensor], guided: bool
-    ) -> Mapping[bool, Mapping[str, Any]]:
-        # (b, N, T, D) tokens and b masks (N, H, W), or none.
-        arguments = {False: _unet_arguments(tokens, masks)}
-        if guided:
-            unconditional = self._tokens_of_no_picture().expand_as(tokens)
-            arguments[True] = _unet_arguments(torch.cat([unconditional, tokens]), [*masks, *masks])
-        return arguments
+    def _reference_group(
+        self,
+        text: PromptGroup,
+        tokens: torch.Tensor,
+        masks: Sequence[torch.Tensor],
+        scales: Sequence[float],
+        settings: RunSettings,
+    ) -> ReferenceGroup:
+        # Of b images with (b, N, T, D) tokens and b masks (N, H, W), or none.
+        images = len(tokens)
+        if settings.guided:
+            tokens = torch.cat([self._tokens_of_no_picture().expand_as(tokens), tokens])
+            masks = [*masks, *masks]
+        layers = project_references(
+            self.unet,
+            dict(zip(self.adapter.layers, scales, strict=True)),
+            tokens,
+            masks,
+            (settings.height // self.latent_space.scale, settings.width // self.latent_space.scale),
+        )
+        references = {
+            rows: [[one.take(rows, images) for one in layer] for layer in layers]
+            for rows in (Rows if settings.guided else (Rows.CONDITIONAL,))
+        }
+        return ReferenceGroup(**vars(text), tokens=tokens, references=references)
 
     def _tokens(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        # One picture for many images of a batch is encoded once.
-        pixels = preprocess(pictures, self.image_encoder.config.image_size, self.fit)
+        # One picture for many images of a batch is prepared once, and equal ones are encoded once.
+        distinct = {id(picture): picture for picture in pictures}
+        places = {identity: place for place, identity in enumerate(distinct)}
+        pixels = preprocess(list(distinct.values()), self.image_encoder.config.image_size, self.fit)
         unique, inverse = torch.unique(pixels, dim=0, return_inverse=True)
+        inverse = inverse[[places[id(picture)] for picture in pictures]]
         states = [image_states(self.image_encoder, self.adapter.kind, some) for some in unique.split(_PICTURES_AT_ONCE)]
         tokens: torch.Tensor = self.adapter.projection(torch.cat(states))
         return tokens[inverse.to(tokens.device)]
 
     def _tokens_of_no_picture(self) -> torch.Tensor:
         # (1, T, D), a constant of the model: with a plus adapter it takes a whole pass of the image encoder.
-        weight = self.image_encoder.visual_projection.weight
-        place = weight.device, weight.dtype
+        place = device_of(self.image_encoder), self.image_encoder.visual_projection.weight.dtype
         if place not in self._unconditional_tokens:
             states = unconditional_states(self.image_encoder, self.adapter.kind)
             self._unconditional_tokens[place] = self.adapter.projection(states)
         return self._unconditional_tokens[place]
-
-
-def _unet_arguments(tokens: torch.Tensor, masks: Sequence[torch.Tensor]) -> Mapping[str, Any]:
-    arguments: dict[str, Any] = {"added_cond_kwargs": {"image_embeds": [tokens]}}
-    if masks:
-        arguments["cross_attention_kwargs"] = {"ip_adapter_masks": [torch.stack(list(masks)).to(tokens.device)]}
-    return arguments
 
 
 def load(options: IPAdapterOptions, context: LoadContext) -> IPAdapterProvider:
@@ -234,8 +234,8 @@ def inspect(options: IPAdapterOptions, context: LoadContext) -> ProviderReport:
         CheckpointError: a reference leads nowhere, or the files do not belong together.
         InputError: a preset or block scale that does not fit the base.
     """
-    report = inspect_base(StableDiffusionOptions(checkpoint=options.base, **_how(options)), context)
-    base_path = locate_reference(options.base, context)
+    base = locate_base(options.base, context, **_how(options))
+    report = report_base(base, options.base, context, tokenizer=options.tokenizer)
     encoder_path = locate_weights(options.image_encoder, context)
     adapter_path = locate_weights(options.checkpoint, context)
     wanted = {options.checkpoint: adapter_path, options.image_encoder: encoder_path}
@@ -245,8 +245,7 @@ def inspect(options: IPAdapterOptions, context: LoadContext) -> ProviderReport:
         stored["image_encoder"] = open_image_encoder(encoder_path, options.image_encoder)
     if adapter_path is not None:
         stored["adapter"] = Component({}, read_tensors(adapter_path))
-    if base_path is not None and report.components and not absent:
-        base = base_at(base_path, options.base, context, **_how(options))
+    if base is not None and not absent:
         encoder = build_image_encoder(stored["image_encoder"])
         _check(options, base.component("unet"), stored["adapter"].tensors, encoder)
     own = {name: tensor_infos(part.tensors, name, context.dtype) for name, part in stored.items()}
@@ -257,7 +256,8 @@ def _check(
     options: IPAdapterOptions, unet: Component, tensors: TensorMapping, encoder: CLIPVisionModelWithProjection
 ) -> AdapterKind:
     # That base, adapter and image encoder belong together, and that the base has the blocks the options name.
-    empty = build_on_meta(lambda: UNet2DConditionModel.from_config(dict(unet.config)))
+    with building("UNet", unet.tensors.source):
+        empty = build_on_meta(lambda: UNet2DConditionModel.from_config(dict(unet.config)))
     kind = check_adapter(tensors, tensors.source, empty, encoder.config)
     options.strength().layer_scales(cross_attention_layers(empty))
     return kind

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from pydantic import Field, model_validator
 
 from amdm_framework.errors import InputError, Problem, did_you_mean
@@ -100,23 +98,6 @@ class Strength(StrictModel):
             own = self.scale if self.composition_scale is None else self.composition_scale
             scales = [scale + own * weight for scale, weight in zip(scales, composition, strict=True)]
         return tuple(scales)
-
-
-@contextmanager
-def layer_scales_set(processors: Sequence[IPAdapterAttnProcessor2_0], scales: Sequence[float]) -> Iterator[None]:
-    """Give every attention processor its scale for the time of a forward pass, and its old one back afterwards.
-
-    Scales are attributes of the processors, so that two conditionings on one UNet would otherwise overwrite each
-    other's.
-    """
-    before = [processor.scale for processor in processors]
-    try:
-        for processor, scale in zip(processors, scales, strict=True):
-            processor.scale = [scale]
-        yield
-    finally:
-        for processor, scale in zip(processors, before, strict=True):
-            processor.scale = scale
 
 
 def _block_weights(blocks: BlockScales, layers: Sequence[str], key: str) -> list[float]:

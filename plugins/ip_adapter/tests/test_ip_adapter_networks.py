@@ -9,9 +9,16 @@ from diffusers.models.attention_processor import Attention, IPAdapterAttnProcess
 from ip_adapter_golden import case, float32_context, golden_adapter, golden_encoder, golden_unet, tensors
 from PIL import Image
 
+from amdm_framework.models.attention import attending_to, install_attention, keys_and_values, project_text, split_heads
 from amdm_plugin_ip_adapter.checkpoint import Adapter, attach_adapter
 from amdm_plugin_ip_adapter.image_encoder import image_states, preprocess, unconditional_states
-from amdm_plugin_ip_adapter.strength import BlockScales, Strength, layer_scales_set
+from amdm_plugin_ip_adapter.reference_attention import (
+    AttendedReferences,
+    ReferenceAttention,
+    attending_to_references,
+    project_references,
+)
+from amdm_plugin_ip_adapter.strength import BlockScales, Strength
 
 KINDS = ("base", "plus")
 INPUTS = tensors("unet_tiny", "inputs")
@@ -26,14 +33,21 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 
 def predict(
     unet: UNet2DConditionModel, adapter: Adapter, text: torch.Tensor, tokens: torch.Tensor, strength: Strength
 ) -> torch.Tensor:
-    rows = len(text)
-    with layer_scales_set(adapter.processors, strength.layer_scales(adapter.layers)), torch.inference_mode():
-        return unet(
-            INPUTS["latents"].expand(rows, -1, -1, -1),
-            INPUTS["timestep"],
-            text,
-            added_cond_kwargs={"image_embeds": [tokens]},
-        ).sample
+    """Predict with keys and values made before the call, and check that it equals diffusers' processors without them."""
+    latents = INPUTS["latents"].expand(len(text), -1, -1, -1)
+    scales = dict(zip(adapter.layers, strength.layer_scales(adapter.layers), strict=True))
+    arguments = {"added_cond_kwargs": {"image_embeds": [tokens]}}
+    attentions = install_attention(unet)
+    with torch.inference_mode():
+        for processor, scale in zip(adapter.processors, scales.values(), strict=True):
+            processor.scale = [scale]
+        uncached = unet(latents, INPUTS["timestep"], text, **arguments).sample
+        texts = project_text(unet, attentions, text)
+        references = project_references(unet, scales, tokens, [], latents.shape[2:])
+        with attending_to(attentions, texts), attending_to_references(adapter.processors, references):
+            found = unet(latents, INPUTS["timestep"], torch.empty(0), **arguments).sample
+    assert_near(found, uncached, 1e-5)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +177,17 @@ def test_one_cross_attention_layer():
         config["cross_attention_dim"],
         heads=config["heads"],
         dim_head=config["dim_head"],
-        processor=processor,
+        processor=ReferenceAttention(processor),
     )
     attention.load_state_dict(
         {k.removeprefix("attn2."): v for k, v in weights.items() if k.startswith("attn2.")}, strict=False
     )
-    context = (inputs["text_tokens"], [inputs["image_tokens"][:, None]])
     for scale in config["scales"]:
-        with layer_scales_set([processor], [scale]), torch.inference_mode():
-            found = attention(inputs["hidden_states"], encoder_hidden_states=context)
+        with torch.inference_mode():
+            text = keys_and_values(attention, inputs["text_tokens"])
+            keys, values = (split_heads(attention, matrix[0](inputs["image_tokens"])) for matrix in
+                            (attention.processor.to_k_ip, attention.processor.to_v_ip))  # fmt: skip
+            references = [[AttendedReferences(keys, values, scale, None)]]
+            with attending_to([attention], [text]), attending_to_references([attention.processor], references):
+                found = attention(inputs["hidden_states"])
         assert_near(found, tensors("cross_attention", "outputs")[f"out_scale_{scale:.2f}"])
-    assert processor.scale == [1.0]

@@ -1,8 +1,8 @@
 """Cross-attention of a UNet that shades every instance on its own.
 
 All cross-attentions (`attn2`) of the UNet get a processor that works on keys and values projected once per run; those
-with weights of MIGC carry a block. Self-attentions keep their stock processors. What belongs to a run is handed in for
-the time of one UNet call (`InstanceAttention.during`), after which nothing of it is left in the modules.
+with weights of MIGC carry a block. What belongs to a run is handed in for the time of one UNet call
+(`InstanceAttention.during`), after which nothing of it is left in the modules.
 """
 
 from __future__ import annotations
@@ -14,22 +14,29 @@ from typing import Any, Literal
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 from torch import nn
 from torch.nn import functional
 
+from amdm_framework.models.attention import (
+    InferenceAttention,
+    KeysAndValues,
+    keys_and_values,
+    project_out,
+    split_heads,
+)
+from amdm_framework.models.rows import Rows
+from amdm_framework.models.unet_layers import Size, layer_size
+
 from .condition import MIGCCondition
-from .layer_names import layer_size, running_order
+from .layer_names import running_order
 from .layout import InstanceRows, LayerLayout, fuse_naively
-from .masks import Size, draw_masks, resize_masks
+from .masks import draw_masks, resize_masks
 from .modules import BlockConstants, MIGCBlock
 from .phase_order import instance_slots
 
 Fusion = Literal["migc", "naive", "none"]
 """How the shading of instances becomes one: by MIGC's block, by masks alone, or not at all (captions only)."""
-
-KeysAndValues = tuple[torch.Tensor, torch.Tensor]
-"""(rows, heads, tokens, d) each."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +54,17 @@ class BlockRun:
 
 @dataclass(frozen=True)
 class LayerRun:
-    """What one layer needs in one run.
+    """What one layer that sees instances needs in one run.
 
     Attributes:
-        text: of the negative prompts (where there is guidance), then of the captions.
-        phrases: of all instances; None where the layer never sees them.
-        layout: where instances lie in this layer; None as above.
+        phrases: keys and values of all instances' phrases.
+        layout: where instances lie in this layer.
         block: of MIGC's block; None where the layer has none or never runs it.
     """
 
-    text: KeysAndValues
-    phrases: KeysAndValues | None = None
-    layout: LayerLayout | None = None
-    block: BlockRun | None = None
+    phrases: KeysAndValues
+    layout: LayerLayout
+    block: BlockRun | None
 
 
 @dataclass(frozen=True)
@@ -68,26 +73,11 @@ class InstanceRun:
 
     Attributes:
         rows: how images and instances are laid out.
-        layers: by name.
+        layers: by name, those that ever see instances.
     """
 
     rows: InstanceRows
     layers: Mapping[str, LayerRun]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The encoded texts of a batch.
-
-    Attributes:
-        prompts: (2 B, S, D) states of negative prompts, then of captions; (B, S, D) of captions without guidance.
-        phrases: (P, S', D) states of the instances' phrases.
-        pooled: (P, D) pooled features of the phrases.
-    """
-
-    prompts: torch.Tensor
-    phrases: torch.Tensor
-    pooled: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -111,78 +101,58 @@ class FusionSchedule:
 
 
 @dataclass(frozen=True)
-class UNetCall:
-    """One step of a run.
+class LayerFusion:
+    """What one layer does with instances in the UNet call that is under way.
 
     Attributes:
-        run: constants.
-        index: of the step.
-        guided: whether the rows are [negative, positive] or positive only.
+        rows: how images and instances are laid out.
+        layer: constants of the run.
+        slots: (2 B + P,) int64 places of the phases in the stacks of MIGC's block; None where masks alone fuse.
     """
 
-    run: InstanceRun
-    index: int
-    guided: bool
+    rows: InstanceRows
+    layer: LayerRun
+    slots: torch.Tensor | None
 
 
-@dataclass
-class CallUnderWay:
-    """What the processors of one UNet look at.
-
-    An object of its own, so that processors do not refer back to their UNet: it is freed when it is let go of.
-
-    Attributes:
-        schedule: when instances are fused and how.
-        call: the call that is under way, None between calls.
-    """
-
-    schedule: FusionSchedule
-    call: UNetCall | None = None
-
-
-class InstanceCrossAttention(nn.Module):
-    """Processor of one cross-attention. Between calls it does what a stock one does.
+class InstanceCrossAttention(InferenceAttention, nn.Module):
+    """Processor of one cross-attention.
 
     Args:
-        layer: its name.
-        under_way: what all processors of the UNet look at.
         block: MIGC's block, where the layer has one.
+
+    Attributes:
+        fusion: of the UNet call that is under way; None between calls, and where the call sees captions only.
     """
 
-    def __init__(self, layer: str, under_way: CallUnderWay, block: MIGCBlock | None) -> None:
+    def __init__(self, block: MIGCBlock | None) -> None:
         super().__init__()
-        self.layer = layer
-        self.under_way = under_way
         self.migc = block
+        self.fusion: LayerFusion | None = None
 
-    def forward(
+    def __call__(
         self,
-        attn: Attention,
+        attention: Any,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        call = self.under_way.call
-        if call is None:
-            return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        rows, layer = call.run.rows, call.run.layers[self.layer]
-        images, instances = len(rows.counts), sum(rows.counts)
-        query = _split_heads(attn, attn.to_q(hidden_states))
-        key, value = layer.text if call.guided else (rows_of_text[-images:] for rows_of_text in layer.text)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        fusion = self.under_way.schedule.fusion(call.index, self.migc is not None) if instances else "none"
-        if fusion == "none":
-            return _project_out(attn, attended)
-        assert layer.phrases is not None and layer.layout is not None
+        if self.fusion is None:
+            return super().__call__(attention, hidden_states, encoder_hidden_states, attention_mask, temb)
+        rows, layer, slots = self.fusion.rows, self.fusion.layer, self.fusion.slots
+        images, instances = len(rows.counts), len(rows.image_of_instance)
+        query = split_heads(attention, attention.to_q(hidden_states))
+        text = keys_and_values(attention, encoder_hidden_states) if self.text is None else self.text
+        attended = functional.scaled_dot_product_attention(query, *text)
         shading = functional.scaled_dot_product_attention(query[-images:][rows.image_of_instance], *layer.phrases)
-        projected = _project_out(attn, torch.cat([attended, shading]))
+        projected = project_out(attention, torch.cat([attended, shading]))
         negative, shaded = projected[: -images - instances], projected[-images - instances :]
-        if fusion == "naive":
+        if slots is None:
             fused = fuse_naively(shaded, rows, layer.layout)
         else:
             assert self.migc is not None and layer.block is not None
-            features, slots = hidden_states[-images:], layer.block.slots[call.index]
+            features = hidden_states[-images:]
             fused = self.migc(shaded, features, rows, layer.layout, layer.block.constants, slots)
         return torch.cat([negative, fused])
 
@@ -201,32 +171,44 @@ class InstanceAttention:
     """
 
     def __init__(self, unet: UNet2DConditionModel, blocks: Mapping[str, MIGCBlock], schedule: FusionSchedule) -> None:
-        self.under_way = CallUnderWay(schedule)
+        self.schedule = schedule
         self.depth = next(iter(blocks.values())).phases
         self.layers = cross_attentions(unet)
         self._blocks = blocks
         self._levels = len(unet.config.down_block_types)
         for name, attention in self.layers.items():
-            attention.set_processor(InstanceCrossAttention(name, self.under_way, blocks.get(name)))
+            attention.set_processor(InstanceCrossAttention(blocks.get(name)))
 
     @contextmanager
-    def during(self, run: InstanceRun, index: int, guided: bool) -> Iterator[None]:
-        """Hand a run's constants to the layers for the UNet calls inside the `with` block."""
-        before = self.under_way.call
-        self.under_way.call = UNetCall(run, index, guided)
+    def during(self, run: InstanceRun, index: int, rows: Rows) -> Iterator[None]:
+        """Hand a run's constants to the layers for the UNet call inside the `with` block.
+
+        Args:
+            run: what `prepare` returned.
+            index: of the step.
+            rows: that the call evaluates; instances are drawn in conditional rows only.
+        """
+        layers = {} if rows is Rows.UNCONDITIONAL else run.layers
         try:
+            for name, layer in layers.items():
+                fusion = self.schedule.fusion(index, layer.block is not None)
+                if fusion != "none":
+                    slots = layer.block.slots[index] if layer.block is not None and fusion == "migc" else None
+                    self.layers[name].processor.fusion = LayerFusion(run.rows, layer, slots)
             yield
         finally:
-            self.under_way.call = before
+            for name in layers:
+                self.layers[name].processor.fusion = None
 
     def phase_order_count(self, num_inference_steps: int) -> int:
         """Return how many permutations an image needs in a run: one per block at every step that runs blocks."""
-        return min(self.under_way.schedule.migc_steps + 1, num_inference_steps) * len(self._blocks)
+        return min(self.schedule.migc_steps + 1, num_inference_steps) * len(self._blocks)
 
     def prepare(
         self,
         conditions: Sequence[MIGCCondition],
-        texts: Texts,
+        phrases: torch.Tensor,
+        pooled: torch.Tensor,
         phase_orders: Sequence[torch.Tensor],
         height: int,
         width: int,
@@ -236,26 +218,28 @@ class InstanceAttention:
 
         Args:
             conditions: B conditions.
-            texts: their encoded texts, on the UNet's device and in its dtype.
+            phrases: (P, S, D) text states of the instances' phrases, all images' one after the other, on the device and in
+                the dtype that the UNet computes in.
+            pooled: (P, D) pooled features of the phrases.
             phase_orders: for every image (count, depth - 2) int64 permutations, step by step and within a step in the
                 order of `layers`.
             height: of the picture in pixels.
             width: of the picture in pixels.
             latent_size: rows and columns of the latents.
         """
-        device, dtype = texts.prompts.device, texts.prompts.dtype
         counts = [len(condition.instances) for condition in conditions]
-        rows = InstanceRows.of(counts, device)
-        schedule = self.under_way.schedule
-        running = self._blocks if schedule.migc_steps >= 0 and any(counts) else {}
-        fusing = list(self.layers) if schedule.naive_fuser_steps >= 0 and any(counts) else list(running)
+        running = self._blocks if self.schedule.migc_steps >= 0 and any(counts) else {}
+        fusing = list(self.layers) if self.schedule.naive_fuser_steps >= 0 and any(counts) else list(running)
         sizes = {name: layer_size(name, latent_size, self._levels) for name in fusing}
+        projected = {name: keys_and_values(self.layers[name], phrases) for name in fusing}
+        device = phrases.device
+        rows = InstanceRows.of(counts, device)
 
         drawn = [draw_masks([one.box for one in condition.instances], height, width) for condition in conditions]
         masks = [(resize_masks(boxes, latent_size), resize_masks(rest, latent_size)) for boxes, rest in drawn]
         block_sizes = {sizes[name] for name in running}
         layouts = {
-            size: LayerLayout.of(conditions, masks, size, size in block_sizes, device, dtype)
+            size: LayerLayout.of(conditions, masks, size, size in block_sizes, device, phrases.dtype)
             for size in set(sizes.values())
         }
         blocks = {}
@@ -267,16 +251,9 @@ class InstanceAttention:
             slots = [instance_slots(orders, count) for orders, count in zip(phase_orders, counts, strict=True)]
             places = rows.stack_slots(slots, self.depth)
             for position, name in enumerate(name for name in self.layers if name in running):
-                constants = running[name].prepare(texts.pooled, coordinates, len(counts), sizes[name])
+                constants = running[name].prepare(pooled, coordinates, len(counts), sizes[name])
                 blocks[name] = BlockRun(constants, places[position :: len(running)])
-        layers = {}
-        for name, attention in self.layers.items():
-            text = _keys_and_values(attention, texts.prompts)
-            if name in sizes:
-                phrases = _keys_and_values(attention, texts.phrases)
-                layers[name] = LayerRun(text, phrases, layouts[sizes[name]], blocks.get(name))
-            else:
-                layers[name] = LayerRun(text)
+        layers = {name: LayerRun(projected[name], layouts[sizes[name]], blocks.get(name)) for name in fusing}
         return InstanceRun(rows, layers)
 
 
@@ -284,15 +261,3 @@ def cross_attentions(unet: UNet2DConditionModel) -> dict[str, Attention]:
     """Return a UNet's cross-attentions by name, in the order in which they run."""
     found = {name: module for name, module in unet.named_modules() if name.endswith(".attn2")}
     return {name: found[name] for name in sorted(found, key=running_order)}
-
-
-def _keys_and_values(attention: Any, states: torch.Tensor) -> KeysAndValues:
-    return _split_heads(attention, attention.to_k(states)), _split_heads(attention, attention.to_v(states))
-
-
-def _split_heads(attention: Any, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-
-
-def _project_out(attention: Any, attended: torch.Tensor) -> torch.Tensor:
-    return attention.to_out[0](attended.transpose(1, 2).flatten(2))

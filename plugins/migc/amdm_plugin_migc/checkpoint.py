@@ -18,8 +18,9 @@ from typing import Any
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.checkpoints import RenamedTensors, TensorMapping, build_on_meta, load_strict
 from amdm_framework.models.context import LoadContext
+from amdm_framework.models.unet_layers import layer_level
 
-from .layer_names import layer_level, ldm_layers
+from .layer_names import ldm_layers
 from .modules import HEADS, BlockSizes, MIGCBlock
 
 Shape = tuple[int, ...]

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
+from amdm_framework.models.unet_layers import Size
+
 from .condition import MIGCCondition, per_instance
-from .masks import Size, layout_permissions, resize_masks
+from .masks import layout_permissions, resize_masks
 
 NAIVE_WEIGHT = 10.0
 """Weight of an instance inside its box against the caption, where instances are fused without weights of a network."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-Size = tuple[int, int]
+from amdm_framework.models.unet_layers import Size
 
 
 def draw_masks(boxes: Sequence[Sequence[float]], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from amdm_framework.models.unet_layers import Size
+
 from .layout import InstanceRows, LayerLayout
-from .masks import Size
 
 HEADS = 8
 """Heads of both attentions inside a block, whatever the UNet's own number is."""

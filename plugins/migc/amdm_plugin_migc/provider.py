@@ -8,18 +8,20 @@ from typing import Any
 
 import torch
 
-from amdm_framework.builtin.stable_diffusion import StableDiffusionOptions
-from amdm_framework.builtin.stable_diffusion import inspect as inspect_base
+from amdm_framework.devices import device_of
 from amdm_framework.errors import InputError
 from amdm_framework.models.checkpoints import locate_reference, read_tensors, resolve_reference
-from amdm_framework.models.components import base_at, latent_space, load_text_encoder, load_unet, load_vae, open_base
+from amdm_framework.models.components import latent_space, load_text_encoder, load_unet, load_vae, open_base
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.digests import tensor_infos
+from amdm_framework.models.inspection import locate_base, report_base
+from amdm_framework.models.offloaded_weights import weights_in_place
 from amdm_framework.models.prompt_encoding import PromptGroup
+from amdm_framework.models.rows import Rows
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextConditioning
-from amdm_framework.provider import NoisePrediction, ProviderReport, ProviderSpec, RunSettings, Step, WeightFile
+from amdm_framework.provider import ProviderReport, ProviderSpec, RunSettings, Step, WeightFile
 
-from .attention import FusionSchedule, InstanceAttention, InstanceRun, Texts
+from .attention import FusionSchedule, InstanceAttention, InstanceRun
 from .checkpoint import load_block, read_blocks
 from .condition import MIGCCondition, condition_from_scene, repeat_phrase
 from .options import MIGCOptions
@@ -74,37 +76,31 @@ class MIGCProvider(StableDiffusionProvider):
                 raise InputError(
                     f"image {image} has {len(condition.instances)} instances, but these weights of MIGC take at most {room}"
                 )
-        conditioning = super().encode(given, settings)
-        weight = self.unet.conv_in.weight
-        states, pooled = (
-            [part.to(weight.device, weight.dtype) for part in parts] for parts in self._encode_phrases(given)
-        )
+        device, dtype = device_of(self.unet), self.unet.conv_in.weight.dtype
+        states, pooled = ([part.to(device, dtype) for part in parts] for parts in self._encode_phrases(given))
         count = self.attention.phase_order_count(settings.num_inference_steps)
         groups = []
-        for text in conditioning.groups:
+        for text in super().encode(given, settings).groups:
             images = range(len(given)) if text.rows is None else text.rows.tolist()
-            prompts = text.conditional if text.both is None else text.both
-            run = self.attention.prepare(
-                [given[image] for image in images],
-                Texts(
-                    prompts=prompts.to(weight.device, weight.dtype),
-                    phrases=torch.cat([states[image] for image in images]),
-                    pooled=torch.cat([pooled[image] for image in images]),
-                ),
-                [self.phase_orders(settings.seeds[image], count, room) for image in images],
-                settings.height,
-                settings.width,
-                (settings.height // self.latent_space.scale, settings.width // self.latent_space.scale),
-            )
-            groups.append(InstanceGroup(text.rows, text.conditional, text.both, run))
+            with weights_in_place(self.unet):
+                run = self.attention.prepare(
+                    [given[image] for image in images],
+                    torch.cat([states[image] for image in images]),
+                    torch.cat([pooled[image] for image in images]),
+                    [self.phase_orders(settings.seeds[image], count, room) for image in images],
+                    settings.height,
+                    settings.width,
+                    (settings.height // self.latent_space.scale, settings.width // self.latent_space.scale),
+                )
+            groups.append(InstanceGroup(**vars(text), run=run))
         return TextConditioning(groups, settings)
 
-    def predict_group(
-        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup
-    ) -> NoisePrediction:
+    def call_unet(
+        self, latents: torch.Tensor, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
+    ) -> torch.Tensor:
         assert isinstance(group, InstanceGroup)
-        with self.attention.during(group.run, step.index, step.guided):
-            return super().predict_group(latents, step, conditioning, group)
+        with self.attention.during(group.run, step.index, rows):
+            return super().call_unet(latents, step, conditioning, group, rows)
 
     def _encode_phrases(
         self, conditions: Sequence[MIGCCondition]
@@ -154,14 +150,13 @@ def inspect(options: MIGCOptions, context: LoadContext) -> ProviderReport:
     Raises:
         CheckpointError: a reference leads nowhere, or to files that do not fit each other.
     """
-    base_options = StableDiffusionOptions(checkpoint=options.base, variant=options.variant, tokenizer=options.tokenizer)
-    report = inspect_base(base_options, context)
-    path, base_path = locate_reference(options.checkpoint, context), locate_reference(options.base, context)
+    base = locate_base(options.base, context, variant=options.variant, tokenizer=options.tokenizer)
+    report = report_base(base, options.base, context, tokenizer=options.tokenizer)
+    path = locate_reference(options.checkpoint, context)
     if path is None:
         return replace(report, downloads=(*report.downloads, options.checkpoint))
     tensors = read_tensors(path)
-    if base_path is not None and report.components:
-        base = base_at(base_path, options.base, context, variant=options.variant, tokenizer=options.tokenizer)
+    if base is not None:
         read_blocks(tensors, base.component("unet").config)
     adapter = tensor_infos(tensors, "adapter", context.dtype)
     return replace(report, components={**report.components, "adapter": adapter})

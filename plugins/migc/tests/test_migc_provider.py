@@ -158,10 +158,11 @@ def test_what_is_constant_is_computed_once(migc_provider: MIGCProvider, monkeypa
 
 def test_only_layers_that_see_phrases_project_them(migc_files: MIGCFiles) -> None:
     run = migc_files.load(naive_fuser_steps=-1).encode(SCENES, settings_of(3)).groups[0].run
-    with_phrases = {name for name, layer in run.layers.items() if layer.phrases is not None}
-    assert with_phrases == {name for name in run.layers if not name.startswith("down_blocks")}
+    assert set(run.layers) == {
+        name for name in migc_files.load().attention.layers if not name.startswith("down_blocks")
+    }
     run = migc_files.load(naive_fuser_steps=-1, migc_steps=-1).encode(SCENES, settings_of(3)).groups[0].run
-    assert all(layer.phrases is None for layer in run.layers.values())
+    assert not run.layers
 
 
 def test_a_seed_gives_one_picture_and_another_seed_another(migc_provider: MIGCProvider) -> None:
@@ -242,7 +243,8 @@ def test_nothing_of_a_run_is_left_behind(migc_provider: MIGCProvider) -> None:
     expected = migc_provider.predict_noise(latents_of(3), step_at(0), conditioning)
     with pytest.raises(RuntimeError):
         migc_provider.predict_noise(torch.zeros(3, 5, 8, 8), step_at(0), conditioning)
-    assert migc_provider.attention.under_way.call is None
+    processors = [layer.processor for layer in migc_provider.attention.layers.values()]
+    assert all(processor.fusion is None and processor.text is None for processor in processors)
     assert_same(migc_provider.predict_noise(latents_of(3), step_at(0), conditioning), expected, 0)
     run = weakref.ref(conditioning.groups[0].run)
     del conditioning

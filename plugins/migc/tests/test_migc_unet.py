@@ -12,10 +12,11 @@ from migc_goldens import CPU, GOLDEN, assert_close, condition_of, read_case, run
 from safetensors.torch import load_file
 
 from amdm_framework.models.context import LoadContext
+from amdm_framework.models.rows import Rows
 from amdm_framework.models.tensor_files import read_tensors
-from amdm_plugin_migc.attention import FusionSchedule, InstanceAttention, InstanceRun, Texts
+from amdm_framework.models.unet_layers import layer_size
+from amdm_plugin_migc.attention import FusionSchedule, InstanceAttention, InstanceRun
 from amdm_plugin_migc.checkpoint import load_block, read_blocks
-from amdm_plugin_migc.layer_names import layer_size
 from amdm_plugin_migc.modules import MIGCBlock
 from amdm_plugin_migc.phase_order import draw_phase_orders
 
@@ -47,20 +48,29 @@ def prepare(
     attention: InstanceAttention,
     tested: list[dict[str, Any]],
     orders: list[torch.Tensor],
-    guided: bool = True,
     latent_size: tuple[int, int] = (32, 32),
 ) -> InstanceRun:
     """Prepare a batch of recorded runs."""
     states, pooled = RECORDED["encoder_hidden_states"], RECORDED["embeds_pooler"][:, 0]
     counts = [run["instances"] for run in tested]
-    negative, captions = states[:1].repeat(len(tested), 1, 1), states[1:2].repeat(len(tested), 1, 1)
-    texts = Texts(
-        prompts=torch.cat([negative, captions]) if guided else captions,
-        phrases=torch.cat([states[2 : 2 + count] for count in counts]),
-        pooled=torch.cat([pooled[1 : 1 + count] for count in counts]),
-    )
+    phrases = torch.cat([states[2 : 2 + count] for count in counts])
     height, width = (8 * side for side in latent_size)
-    return attention.prepare([condition_of(run) for run in tested], texts, orders, height, width, latent_size)
+    return attention.prepare(
+        [condition_of(run) for run in tested],
+        phrases,
+        torch.cat([pooled[1 : 1 + count] for count in counts]),
+        orders,
+        height,
+        width,
+        latent_size,
+    )
+
+
+def texts(images: int, rows: Rows) -> torch.Tensor:
+    """Return text states of a negative prompt and a caption for every image."""
+    negative, caption = RECORDED["encoder_hidden_states"][:2, None]
+    both = torch.cat([negative.repeat(images, 1, 1), caption.repeat(images, 1, 1)])
+    return rows.take(both, images)
 
 
 def recorded_orders(tag: str, attention: InstanceAttention, index: int, steps: int) -> torch.Tensor:
@@ -71,10 +81,10 @@ def recorded_orders(tag: str, attention: InstanceAttention, index: int, steps: i
     return orders
 
 
-def evaluate(unet: UNet2DConditionModel, attention: InstanceAttention, run: InstanceRun, index: int, rows: int) -> Any:
-    with attention.during(run, index, rows == 2 * len(run.rows.counts)):
-        states = torch.zeros(rows, 1, 32)
-        return unet(RECORDED["latent"].repeat(rows, 1, 1, 1), CASE["timestep"], states).sample
+def evaluate(unet: UNet2DConditionModel, attention: InstanceAttention, run: InstanceRun, index: int, rows: Rows) -> Any:
+    states = texts(1, rows)
+    with attention.during(run, index, rows):
+        return unet(RECORDED["latent"].repeat(len(states), 1, 1, 1), CASE["timestep"], states).sample
 
 
 @pytest.mark.parametrize("tag", RUNS)
@@ -89,7 +99,7 @@ def test_unet_equals_the_original(unet: UNet2DConditionModel, tag: str) -> None:
         for name, module in attention.layers.items()
     ]
     expected = RECORDED[f"{run.get('eps_same_as', tag)}.eps"]
-    assert_close(evaluate(unet, attention, prepared, index, 2), expected, CASE["tolerance"])
+    assert_close(evaluate(unet, attention, prepared, index, Rows.BOTH), expected, CASE["tolerance"])
     for hook in hooks:
         hook.remove()
     recorded = {name: value for name, value in RECORDED.items() if name.startswith(f"{tag}.layer.")}
@@ -98,17 +108,14 @@ def test_unet_equals_the_original(unet: UNet2DConditionModel, tag: str) -> None:
         assert_close(layers[name.removeprefix(f"{tag}.layer.").removesuffix(".out")], value, CASE["tolerance"])
 
 
-@pytest.mark.parametrize("encoded_with_guidance", [True, False])
-def test_the_conditional_half_alone_equals_the_original(
-    unet: UNet2DConditionModel, encoded_with_guidance: bool
-) -> None:
+@pytest.mark.parametrize(("rows", "expected"), [(Rows.UNCONDITIONAL, slice(0, 1)), (Rows.CONDITIONAL, slice(1, 2))])
+def test_one_half_alone_equals_the_original(unet: UNet2DConditionModel, rows: Rows, expected: slice) -> None:
     tag = "n2_migc_naive"
     run = RUNS[tag]
     attention = install(unet, run["MIGCsteps"], run["NaiveFuserSteps"])
-    orders = [recorded_orders(tag, attention, run["step_index"], 50)]
-    prepared = prepare(attention, [run], orders, encoded_with_guidance)
-    found = evaluate(unet, attention, prepared, run["step_index"], 1)
-    assert_close(found, RECORDED[f"{tag}.eps"][1:], CASE["tolerance"])
+    prepared = prepare(attention, [run], [recorded_orders(tag, attention, run["step_index"], 50)])
+    found = evaluate(unet, attention, prepared, run["step_index"], rows)
+    assert_close(found, RECORDED[f"{tag}.eps"][expected], CASE["tolerance"])
 
 
 @pytest.mark.parametrize(("index", "guided"), [(0, True), (3, False), (6, True)])
@@ -120,10 +127,11 @@ def test_an_image_in_a_batch_equals_the_image_alone(unet: UNet2DConditionModel, 
     size = (8, 12)
 
     def predict(images: list[int]) -> torch.Tensor:
-        run = prepare(attention, [tested[i] for i in images], [orders[i] for i in images], guided, size)
-        rows = latents[images].repeat(1 + guided, 1, 1, 1)
-        with attention.during(run, index, guided):
-            return unet(rows, 481, torch.zeros(len(rows), 1, 32)).sample.unflatten(0, (1 + guided, len(images)))
+        run = prepare(attention, [tested[i] for i in images], [orders[i] for i in images], size)
+        rows = Rows.BOTH if guided else Rows.CONDITIONAL
+        sample = latents[images].repeat(1 + guided, 1, 1, 1)
+        with attention.during(run, index, rows):
+            return unet(sample, 481, texts(len(images), rows)).sample.unflatten(0, (1 + guided, len(images)))
 
     together = predict([0, 1, 2, 3])
     for image in range(4):
@@ -133,9 +141,9 @@ def test_an_image_in_a_batch_equals_the_image_alone(unet: UNet2DConditionModel, 
 def test_between_calls_the_unet_is_the_plain_one(unet: UNet2DConditionModel) -> None:
     attention = install(unet, 25, 25)
     run = prepare(attention, [RUNS["n2_migc"]], [recorded_orders("n2_migc", attention, 0, 1)])
-    with pytest.raises(KeyboardInterrupt), attention.during(run, 0, True):
+    with pytest.raises(KeyboardInterrupt), attention.during(run, 0, Rows.BOTH):
         raise KeyboardInterrupt
-    assert attention.under_way.call is None
+    assert all(layer.processor.fusion is None for layer in attention.layers.values())
     latents = RECORDED["latent"].repeat(2, 1, 1, 1)
     plain = unet(latents, CASE["timestep"], RECORDED["encoder_hidden_states"][:2]).sample
     assert_close(plain, RECORDED["n2_vanilla.eps"], CASE["tolerance"])
@@ -158,8 +166,8 @@ def test_loops_equal_the_originals(unet: UNet2DConditionModel, tag: str) -> None
     latents = LOOP_RECORDED["noise"] * run["init_noise_sigma"]
     for index, timestep in enumerate(scheduler.timesteps):
         inputs = scheduler.scale_model_input(latents, timestep).repeat(2, 1, 1, 1)
-        with attention.during(prepared, index, True):
-            negative, positive = unet(inputs, timestep, torch.zeros(2, 1, 32)).sample.chunk(2)
+        with attention.during(prepared, index, Rows.BOTH):
+            negative, positive = unet(inputs, timestep, texts(1, Rows.BOTH)).sample.chunk(2)
         epsilon = negative + run["guidance_scale"] * (positive - negative)
         latents = scheduler.step(epsilon, timestep, latents).prev_sample
         assert_close(latents[0], LOOP_RECORDED[f"{tag}.latents"][index], LOOP["tolerance"])

@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from amdm_framework.composition import ResolvedComposition, read_composition
 from amdm_framework.cost import examine, inspect_members
-from amdm_framework.devices import choose_device
 from amdm_framework.errors import InputError
-from amdm_framework.models.context import LoadContext
+from amdm_framework.models.context import load_contexts
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import PluginRegistry, discover
 from amdm_framework.provider import EpsilonProvider
@@ -97,10 +96,8 @@ def check_models(job: Job, plugins: PluginRegistry) -> None:
         IncompatibleProvidersError: the models do not share a latent space or a noise schedule.
     """
     resolved = _all_members(job, plugins)
-    context = LoadContext(
-        choose_device(job.device), torch.float32, resolved.base_dir, checkpoint_sources=plugins.checkpoint_sources
-    )
-    examine(resolved, inspect_members(resolved, context), context)
+    contexts = load_contexts(resolved, plugins, job.device, "float32")
+    examine(resolved, inspect_members(resolved, contexts), contexts)
 
 
 def _all_members(job: Job, plugins: PluginRegistry) -> ResolvedComposition:

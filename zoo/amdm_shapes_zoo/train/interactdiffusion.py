@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from amdm_plugin_interactdiffusion.condition import ACTION_OF_LONE_INSTANCES
-from amdm_plugin_interactdiffusion.fuser import Grounding, fusers_of, install_fusers, project_grounding
+from amdm_plugin_interactdiffusion.fuser import fusers_of, install_fusers
 from amdm_plugin_interactdiffusion.grounding_tokens import GroundingTokenizer
 from amdm_shapes_zoo.architecture import TEXT_WIDTH
 from amdm_shapes_zoo.captions import Description, full_description
@@ -104,9 +104,8 @@ class InteractDiffusionNetworks(nn.Module):
         self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:
         """Predicted noise for grounding tokens (B, 3 slots, width)."""
-        grounding = Grounding(project_grounding(self.unet, tokens), 1.0)
         prediction: torch.Tensor = self.unet(
-            latents, timesteps, states, cross_attention_kwargs={"gligen": {"objs": grounding}}
+            latents, timesteps, states, cross_attention_kwargs={"gligen": {"objs": tokens}}
         ).sample
         return prediction
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from amdm_plugin_migc.attention import FusionSchedule, InstanceAttention, InstanceRun, Texts, cross_attentions
+from amdm_framework.models.rows import Rows
+from amdm_plugin_migc.attention import FusionSchedule, InstanceAttention, InstanceRun, cross_attentions
 from amdm_plugin_migc.condition import MIGCCondition
 from amdm_plugin_migc.modules import BlockSizes, MIGCBlock
 from amdm_shapes_zoo.architecture import LATENT_SIZE, TEXT_WIDTH
@@ -97,7 +98,7 @@ class InstanceTexts:
 
 
 def run_of(
-    networks: MIGCNetworks, texts: InstanceTexts, layouts: Layouts, states: torch.Tensor, seed: int
+    networks: MIGCNetworks, texts: InstanceTexts, layouts: Layouts, device: torch.device, seed: int
 ) -> InstanceRun:
     """What the cross-attentions need for one evaluation of B pictures.
 
@@ -105,7 +106,7 @@ def run_of(
         networks: the blocks.
         texts: of the phrases.
         layouts: B pictures.
-        states: (B or 2 B, tokens, width) text states of the captions, those of the negative prompts before them.
+        device: of the UNet.
         seed: of the order in which instances enter the aggregation.
     """
     owners, instances = np.nonzero(layouts.present)
@@ -121,10 +122,11 @@ def run_of(
     generator = torch.Generator().manual_seed(seed)
     slots, layers = networks.attention.depth - 2, len(networks.layers)
     orders = torch.rand(len(layouts), layers, slots, generator=generator).argsort(dim=-1)
-    chosen = torch.from_numpy(places).to(states.device)
+    chosen = torch.from_numpy(places).to(device)
     return networks.attention.prepare(
         conditions,
-        Texts(prompts=states, phrases=texts.states[chosen], pooled=texts.pooled[chosen]),
+        texts.states[chosen],
+        texts.pooled[chosen],
         list(orders),
         PICTURE_SIZE,
         PICTURE_SIZE,
@@ -163,11 +165,11 @@ def train_migc(
             for index in range(settings.batch)
         ]
         states = base.states(captions)
-        run = run_of(networks, texts, seen, states, int(rng.integers(2**62)))
+        run = run_of(networks, texts, seen, base.device, int(rng.integers(2**62)))
         weights = inside_weights(seen, _INSIDE_WEIGHT).to(base.device)
 
         def predict(noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-            with networks.attention.during(run, 0, guided=False):
+            with networks.attention.during(run, 0, Rows.CONDITIONAL):
                 prediction: torch.Tensor = base.unet(noisy, timesteps, states).sample
             return prediction
 
@@ -189,10 +191,10 @@ def write_migc_sheet(
     layouts = layouts[np.flatnonzero((layouts.action == NO_ACTION) & (layouts.counts() > 1))[: rows * columns]]
     captions = [caption_of(layouts, index, with_style=True) for index in range(len(layouts))]
     states = torch.cat([base.states([""]).expand(len(layouts), -1, -1), base.states(captions)])
-    run = run_of(networks, texts, layouts, states, seed=0)
+    run = run_of(networks, texts, layouts, base.device, seed=0)
 
     def predict(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        with networks.attention.during(run, 0, guided=True):
+        with networks.attention.during(run, 0, Rows.BOTH):
             prediction: torch.Tensor = base.unet(noisy, timestep, states).sample
         return prediction
 

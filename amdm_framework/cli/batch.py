@@ -1,0 +1,209 @@
+"""`amdm batch`: draw many scenes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InputError
+from ..plugins import PluginRegistry
+from .request import device_option, dtype_option, examine_request, read_request, set_option
+from .results import echo_json, json_option
+
+if TYPE_CHECKING:
+    from ..batch.engine import Engine
+    from ..batch.run import BatchSummary
+    from ..composition import ResolvedComposition
+
+_SHOWN_FAILURES = 20
+
+
+@click.command()
+@click.argument("composition", type=click.Path(path_type=Path))
+@click.option(
+    "--scenes",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A .jsonl file with a scene per line, a folder of scene YAML files, or a COCO-MIG .json file.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the pictures and the ledger."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1, 1024), default=1, show_default=True, help="Scenes that are drawn at once."
+)
+@click.option("--seed", "base_seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="What the seeds of scenes that name none are derived from, together with their names.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many scenes of the list.")
+@click.option("--resume", is_flag=True, help="Go on with the batch in the folder: draw what is missing or failed.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --resume: go on even with another composition, other settings or changed scenes.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where to draw: on this machine, or on a Ray cluster.",
+)
+@click.option("--workers", type=click.IntRange(1, 4096), default=1, show_default=True,
+              help="Processes that hold the models and draw.")  # fmt: skip
+@click.option(
+    "--address",
+    show_default="a cluster of its own on this machine",
+    help="Of the Ray cluster: auto (the one that this machine belongs to), HOST:PORT or ray://HOST:PORT.",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(0, 64),
+    show_default="1 where the Ray cluster has GPUs, else 0",
+    help="What a worker of the Ray cluster takes, beside one CPU.",
+)
+@set_option
+@device_option
+@dtype_option
+@click.option("--no-metadata", is_flag=True, help="Keep the settings out of the pictures.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@json_option
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    composition: Path,
+    source: Path,
+    output: Path,
+    batch_size: int,
+    base_seed: int,
+    limit: int | None,
+    resume: bool,
+    force: bool,
+    engine: str,
+    workers: int,
+    address: str | None,
+    gpus_per_worker: float | None,
+    overrides: tuple[str, ...],
+    device: str,
+    dtype: str,
+    no_metadata: bool,
+    no_progress: bool,
+    as_json: bool,
+) -> None:
+    """Draw many scenes with the models of COMPOSITION (a YAML file), one picture per scene.
+
+    A line of a .jsonl file is a scene as in YAML, with a `name` for the picture and a `seed` where wanted. A scene that
+    cannot be drawn fails alone. The file ledger.jsonl in the folder says what became of every scene; after an
+    interruption --resume draws exactly what is missing, and the pictures are those of an uninterrupted run.
+
+    Exit codes: 0 all scenes are drawn, 1 some failed, 2 the input was wrong, 130 interrupted.
+    """
+    from ..batch.jobs import read_jobs
+    from ..batch.run import make_header, run_batch
+    from ..picture_files import check_folder
+
+    plugins = ctx.find_object(PluginRegistry)
+    assert plugins is not None
+    if force and not resume:
+        raise InputError("--force goes with --resume")
+    if address is not None and engine != "ray":
+        raise InputError("--address goes with --engine ray")
+    problems = []
+    resolved = jobs = None
+    try:
+        resolved, _ = read_request(composition, None, overrides, plugins)
+    except InputError as error:
+        problems += error.problems
+    try:
+        jobs = read_jobs(source, base_seed)
+    except InputError as error:
+        problems += error.problems
+    if resolved is None or jobs is None:
+        raise InputError(problems)
+    check_folder(output)
+    # The machines of a cluster may have devices that this one has not; what they compute in is decided here.
+    device_here = "auto" if engine == "ray" else device
+    examine_request(resolved, None, device_here, dtype, plugins)
+    header = make_header(resolved, device_here, dtype, batch_size, plugins)
+    drawers = _make_engine(
+        engine, workers, address, gpus_per_worker, resolved, device, header.dtype, not no_metadata, plugins
+    )
+    try:
+        summary = run_batch(
+            jobs, drawers, output, header, resume=resume, force=force, limit=limit, progress=not no_progress
+        )
+    except KeyboardInterrupt:
+        click.echo("what is drawn is in the ledger; the same command with --resume goes on", err=True)
+        raise
+    _echo(summary, output, as_json)
+    if summary.failed:
+        ctx.exit(1)
+
+
+def _make_engine(
+    name: str,
+    workers: int,
+    address: str | None,
+    gpus_per_worker: float | None,
+    resolved: ResolvedComposition,
+    device: str,
+    dtype: str,
+    metadata: bool,
+    plugins: PluginRegistry,
+) -> Engine:
+    from ..batch.drawing import Drawer
+    from ..batch.local import LocalEngine
+
+    composition = resolved.composition.model_dump(mode="json", exclude_unset=True)
+    base_dir = str(resolved.base_dir.absolute())
+    if name == "ray":
+        from ..batch.ray_engine import RayEngine
+
+        make_drawer = partial(Drawer, composition, base_dir, device, dtype, metadata)
+        return RayEngine(make_drawer, workers, address, gpus_per_worker)
+    if workers == 1:
+        return LocalEngine([partial(Drawer, composition, base_dir, device, dtype, metadata, plugins)])
+    devices = _devices(device, workers)
+    return LocalEngine([partial(Drawer, composition, base_dir, each, dtype, metadata) for each in devices])
+
+
+def _devices(device: str, workers: int) -> list[str]:
+    # Workers take turns at the GPUs, unless one is named.
+    import torch
+
+    count = torch.cuda.device_count()
+    if device not in ("auto", "cuda") or count < 2:
+        return [device] * workers
+    return [f"cuda:{worker % count}" for worker in range(workers)]
+
+
+def _echo(summary: BatchSummary, output: Path, as_json: bool) -> None:
+    drawn = len(summary.files)
+    speed = drawn / summary.seconds
+    if as_json:
+        echo_json(
+            {
+                "drawn": drawn,
+                "skipped": summary.skipped,
+                "left": summary.left,
+                "failed": [{"name": name, "error": error} for name, error in summary.failed.items()],
+                "files": [str(path) for path in summary.files],
+                "ledger": str(output / "ledger.jsonl"),
+                "seconds": round(summary.seconds, 3),
+                "images_per_second": round(speed, 4),
+            }
+        )
+        return
+    for name, error in list(summary.failed.items())[:_SHOWN_FAILURES]:
+        click.echo(f"{click.style('failed:', fg='red', bold=True)} {name}: {error}", err=True)
+    if len(summary.failed) > _SHOWN_FAILURES:
+        click.echo(f"... and {len(summary.failed) - _SHOWN_FAILURES} more, see the ledger", err=True)
+    counts = [f"{drawn} drawn"]
+    counts += [f"{summary.skipped} done before"] if summary.skipped else []
+    counts += [f"{len(summary.failed)} failed"] if summary.failed else []
+    counts += [f"{summary.left} beyond --limit"] if summary.left else []
+    click.echo(f"{', '.join(counts)}; {summary.seconds:.1f} s, {speed:.3g} pictures/s")
+    click.echo(str(output / "ledger.jsonl"))

@@ -1,0 +1,18 @@
+"""A tiny Stable Diffusion and another one that shares all with it but the UNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tiny_models import write_diffusers_folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `base` and `other`."""
+    folder = tmp_path_factory.mktemp("models")
+    write_diffusers_folder(folder / "base")
+    write_diffusers_folder(folder / "other", seed=1, text_seed=0, vae_seed=0)
+    return folder
