@@ -59,3 +59,9 @@ def device_of(network: torch.nn.Module) -> torch.device:
             if tensor.device.type != "meta":
                 return tensor.device
     return torch.device("cpu")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is about memory that a device, or this machine, does not have."""
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from ..composition import read_composition, read_scene
+from ..devices import is_out_of_memory
 from ..errors import AMDMError, InputError
 from ..metadata import RunRecord, png_info, record_pictures
 from ..pipeline import AMDMOutput, AMDMPipeline
@@ -137,7 +138,7 @@ class Drawer:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error):
         return f"too little memory to draw it: {str(error).partition('.')[0]}"
     if isinstance(error, InputError):
         return one_line(error)

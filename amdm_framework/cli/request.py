@@ -138,12 +138,14 @@ def draw(pipeline: AMDMPipeline, scene: Scene, seeds: Sequence[int], folder: Pat
 
 @contextmanager
 def _memory_explained(what: str) -> Iterator[None]:
-    import torch
+    from ..devices import is_out_of_memory
 
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise InputError(
             f"the device has too little memory to {what}: give fewer seeds, a smaller `sampler.height` and "
-            f"`sampler.width`, --dtype float16, or --set offload=model ({str(error).partition('.')[0]})"
+            "`sampler.width`, --dtype float16, or --set offload=model"
         ) from error

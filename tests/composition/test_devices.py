@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from amdm_framework.devices import choose_device, choose_dtype
+from amdm_framework.devices import choose_device, choose_dtype, is_out_of_memory
 from amdm_framework.errors import InputError
 
 
@@ -38,3 +38,11 @@ def test_dtypes() -> None:
     assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
     with pytest.raises(InputError, match="dtype 'int8' is none of auto, float32, float16, bfloat16"):
         choose_dtype("int8", torch.device("cpu"))
+
+
+def test_a_cpu_without_memory_is_recognised_and_nothing_else() -> None:
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(2**50)
+    assert is_out_of_memory(failure.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
