@@ -33,7 +33,7 @@ zoo: $(STAMP) ## train all embedded models again: minutes on a GPU, hours on a C
 test: $(STAMP) ## all tests but those at full model size; PYTEST_ARGS="-k discovery" narrows them
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
-test-fuzz: $(STAMP) ## damaged and hostile inputs, 10 000 cases of them; `make test` has a hundred
+test-fuzz: $(STAMP) ## damaged and hostile inputs, 10 000 cases of them; `make test` has a few hundred
 	AMDM_FUZZ_CASES=$(or $(CASES),10000) $(VENV_PYTHON) -m pytest tests/fuzz $(PYTEST_ARGS)
 
 test-fullsize: $(STAMP) ## the tests at full model size, which need memory and time

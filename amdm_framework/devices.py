@@ -12,15 +12,13 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` takes a GPU where there is one.
+    """Return the device of a name; `auto` takes a GPU where there is one, and `cuda` is the current one by its number.
 
     Raises:
         InputError: there is no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -31,7 +29,8 @@ def choose_device(name: str) -> torch.device:
         raise InputError("device 'mps': this machine has none")
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
-    return device
+    # `cuda` and `cuda:0` are one device, and must be seen to be.
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

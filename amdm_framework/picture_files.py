@@ -84,7 +84,7 @@ def save_new(folder: Path, stem: str, suffix: str, write: Callable[[IO[bytes]], 
     Raises:
         InputError: the disk is full, or the folder cannot be written to any more.
     """
-    with _interrupted_afterwards():
+    with interrupted_afterwards():
         unfinished = _write_unfinished(folder / f"{stem}{suffix}", write)
         try:
             for number in itertools.count(1):
@@ -104,7 +104,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         InputError: the disk is full, or the folder cannot be written to any more.
     """
-    with _interrupted_afterwards():
+    with interrupted_afterwards():
         unfinished = _write_unfinished(path, write)
         try:
             os.replace(unfinished, path)
@@ -115,7 +115,8 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 @contextmanager
-def _interrupted_afterwards() -> Iterator[None]:
+def interrupted_afterwards() -> Iterator[None]:
+    """Let an interruption that comes meanwhile wait until the end; in the main thread, which is the one it reaches."""
     # Wherever Ctrl-C came while a file is written, there would be a line at which it leaves something behind.
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

@@ -257,34 +257,38 @@ class AMDMPipeline:
             torch.float32 if given is None else torch.promote_types(given[0].dtype, torch.float32),
             sampler.step_noise == "shared",
         )
-        members = self._members(conditions, self._initial_latents(given, run_noise), guidance_scale, steps, run_noise)
-        regions = None
-        if self.strategy.needs_regions and scenes is not None:
-            regions = instance_masks(scenes, shape[2], shape[3], self.device)
-
-        with tqdm(total=steps, **self._progress) as bar:
-
-            def on_step_end(report: StepReport) -> None:
-                bar.update()
-                if callback_on_step_end is None:
-                    return
-                kwargs = {"latents": report.latents[0], "report": report}
-                returned = callback_on_step_end(self, report.step.index, report.step.timestep, kwargs)
-                if returned and "latents" in returned:
-                    report.latents[0] = returned["latents"]
-
-            with execution_of_networks(self.execution):
-                final, trace = denoise(members, self.strategy, grid, noise or run_noise, regions, on_step_end)
-        advice = self.strategy.review(trace)
-        if not torch.isfinite(final).all():
-            advice.append(
-                "the latents are not finite at the end, so there is no picture: use dtype float32 or bfloat16"
+        try:
+            members = self._members(
+                conditions, self._initial_latents(given, run_noise), guidance_scale, steps, run_noise
             )
-        for sentence in advice:
-            warnings.warn(sentence, stacklevel=2)
-        images = final if output_type == "latent" else _pictures(target.decode(final), output_type)
-        if self._loader is not None and self._loader.offloaded is not None:
-            self._loader.offloaded.take_away_all()
+            regions = None
+            if self.strategy.needs_regions and scenes is not None:
+                regions = instance_masks(scenes, shape[2], shape[3], self.device)
+
+            with tqdm(total=steps, **self._progress) as bar:
+
+                def on_step_end(report: StepReport) -> None:
+                    bar.update()
+                    if callback_on_step_end is None:
+                        return
+                    kwargs = {"latents": report.latents[0], "report": report}
+                    returned = callback_on_step_end(self, report.step.index, report.step.timestep, kwargs)
+                    if returned and "latents" in returned:
+                        report.latents[0] = returned["latents"]
+
+                with execution_of_networks(self.execution):
+                    final, trace = denoise(members, self.strategy, grid, noise or run_noise, regions, on_step_end)
+            advice = self.strategy.review(trace)
+            if not torch.isfinite(final).all():
+                advice.append(
+                    "the latents are not finite at the end, so there is no picture: use dtype float32 or bfloat16"
+                )
+            for sentence in advice:
+                warnings.warn(sentence, stacklevel=2)
+            images = final if output_type == "latent" else _pictures(target.decode(final), output_type)
+        finally:
+            if self._loader is not None and self._loader.offloaded is not None:
+                self._loader.offloaded.take_away_all()
         return AMDMOutput(images, final, trace, run_noise.seeds, advice)
 
     def _conditions(

@@ -123,15 +123,17 @@ def main() -> None:
     warnings.simplefilter("ignore")
     figures: dict[str, float] = {}
     details: dict[str, Any] = {}
-    repeats = dict.fromkeys(BATCHES, 2 if options.quick else TINY_REPEATS)
+    repeats = dict.fromkeys(BATCHES, 1 if options.quick else TINY_REPEATS)
+    model = f"`tiny`: {TINY.description}, {TINY_STEPS} steps, {TINY_REPEATS} repeats"
     measure("tiny", TINY, TINY_STEPS, repeats, device, dtype, figures, details)
     if not options.quick:
         on_gpu = device.type == "cuda"
         size, steps = (FULL, STEPS_ON_GPU) if on_gpu else (PICTURE_ON_CPU, STEPS_ON_CPU)
         repeats = REPEATS_ON_GPU if on_gpu else REPEATS_ON_CPU
         measure("full", size, steps, repeats, device, dtype, figures, details)
-        details["full_size"] = f"{size.description}, {steps} steps"
-    report(options, figures, dict.fromkeys(figures, TARGET), {"seconds": details})
+        counts = " and ".join(f"{count} at batch {batch}" for batch, count in repeats.items())
+        model += f"; `full`: {size.description}, {steps} steps, repeats: {counts}"
+    report(options, figures, dict.fromkeys(figures, TARGET), {"model": model, "seconds": details})
 
 
 def measure(

@@ -23,7 +23,7 @@ from ..scene import Scene
 from .jobs import Job, one_line
 
 # Newer than the oldest torch that is supported.
-_DEVICE_FAILURES: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+DEVICE_FAILURES: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Drawer:
         pipeline: what draws.
 
     Raises:
-        AMDMError: the composition is wrong or its models cannot be loaded.
+        AMDMError: the composition is wrong, its models cannot be loaded, or do not fit into memory.
     """
 
     def __init__(
@@ -70,7 +70,15 @@ class Drawer:
     ) -> None:
         self._plugins = discover() if plugins is None else plugins
         self._resolved = read_composition(composition, self._plugins, base_dir=Path(base_dir))
-        self.pipeline = AMDMPipeline.from_composition(self._resolved, device, dtype, self._plugins)
+        try:
+            self.pipeline = AMDMPipeline.from_composition(self._resolved, device, dtype, self._plugins)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise AMDMError(
+                "the device has too little memory to load the models: --dtype float16, --set offload=model or fewer "
+                "workers take less"
+            ) from error
         self.pipeline.set_progress_bar_config(disable=True)
         self._metadata = metadata
 
@@ -108,7 +116,7 @@ class Drawer:
             generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
             return self._pictures(jobs, scenes, self.pipeline(scenes, generator=generators))
         except Exception as error:
-            if isinstance(error, _DEVICE_FAILURES):
+            if isinstance(error, DEVICE_FAILURES):
                 raise
             # Halves are drawn outside of this block: the error's frames hold on to the memory of what failed.
             reason = _reason(error)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..errors import AMDMError, InputError
 from ..plugins import PluginWarning
-from .drawing import Drawn
+from .drawing import DEVICE_FAILURES, Drawn
 from .engine import MAX_ATTEMPTS, MakeDrawer, Results, given_up
 from .jobs import Job
 
@@ -38,9 +38,13 @@ class LocalEngine:
         if len(self._make_drawers) > 1:
             yield from self._in_processes(iter(groups))
             return
-        drawer = self._make_drawers[0]()
-        for group in groups:
-            yield group, drawer.draw(group)
+        try:
+            drawer = self._make_drawers[0]()
+            for group in groups:
+                yield group, drawer.draw(group)
+        except DEVICE_FAILURES as error:
+            reason = str(error).partition("\n")[0]
+            raise AMDMError(f"the device failed: {reason}; the same command with --resume goes on") from error
 
     def _in_processes(self, groups: Iterator[Sequence[Job]]) -> Results:
         workers = [_Worker(make_drawer) for make_drawer in self._make_drawers]
@@ -101,7 +105,8 @@ class _Worker:
         # Another number of threads rounds sums differently: pictures would not be the same to the byte.
         arguments = (theirs, self._make_drawer, torch.get_num_threads())
         self._process = _processes.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
+        with _ignoring_interrupts():
+            self._process.start()
         # Held by the process alone, so that its death ends the connection.
         theirs.close()
 
@@ -151,6 +156,20 @@ class _Worker:
         self.connection.close()
         self._process.kill()
         self._process.join()
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    # A process that is started meanwhile ignores them from its beginning, not only once it has imported everything.
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or handler is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _work(connection: Connection, make_drawer: MakeDrawer, threads: int) -> None:

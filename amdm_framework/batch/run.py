@@ -21,7 +21,7 @@ from ..errors import InputError, Problem
 from ..input_files import files_of_composition
 from ..metadata import Device, Dtype, sha256_of, versions_of
 from ..models.context import load_contexts
-from ..picture_files import prepare_folder, take_name
+from ..picture_files import interrupted_afterwards, prepare_folder, take_name
 from ..plugins import PluginRegistry
 from .engine import Engine
 from .jobs import Job
@@ -131,6 +131,7 @@ def run_batch(
         with tqdm(total=len(pending), unit="picture", disable=None if progress else True) as bar:
             for job in pending:
                 if job.error:
+                    _remove_replaced(job, folder, ledger)
                     _fail(job, job.error, ledger, summary)
                     bar.update()
             waiting = {job.name for job in pending if not job.error}
@@ -143,9 +144,11 @@ def run_batch(
                                 continue
                             waiting.remove(job.name)
                             if picture.png is None:
+                                _remove_replaced(job, folder, ledger)
                                 _fail(job, picture.error or "unknown", ledger, summary)
                             else:
-                                _keep(job, picture.png, folder, ledger, summary)
+                                with interrupted_afterwards():
+                                    _keep(job, picture.png, folder, ledger, summary)
                             bar.update()
     summary.seconds = time.perf_counter() - began
     return summary
@@ -180,7 +183,9 @@ def _check_ledger(ledger: Ledger, jobs: Sequence[Job], header: Header, resume: b
         if getattr(header, key) != getattr(begun, key)
     ]
     if header.composition != begun.composition:
-        differences.append("the composition, or a file that it names, is not the one that the batch was begun with")
+        differences.append(
+            "the composition, or a local file that it names, is not the one that the batch was begun with"
+        )
     entries = ((job, ledger.entries.get(job.name)) for job in jobs)
     changed = [job.name for job, entry in entries if entry and entry.state == "done" and not entry.is_of(job)]
     if changed:
@@ -216,6 +221,16 @@ def _fail(job: Job, error: str, ledger: Ledger, summary: BatchSummary) -> None:
     summary.failed[job.name] = error
 
 
+def _remove_replaced(job: Job, folder: Path, ledger: Ledger) -> None:
+    # The picture of another scene or seed of this name. Before the entry is written: afterwards nothing would claim it.
+    if _is_ours(job, ledger):
+        path = folder / job.file
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError([Problem(f"cannot be removed: {error.strerror or error}", file=str(path))]) from error
+
+
 def _keep(job: Job, png: bytes, folder: Path, ledger: Ledger, summary: BatchSummary) -> None:
     # First the whole picture under another name, then the entry, then the name. Killed in between, there is an entry
     # without a file, and the job counts as not done; never a picture that no entry claims, which could be anybody's.
@@ -227,9 +242,8 @@ def _keep(job: Job, png: bytes, folder: Path, ledger: Ledger, summary: BatchSumm
             file.write(png)
             file.flush()
             os.fsync(file.fileno())
-        if _is_ours(job, ledger):
-            path.unlink(missing_ok=True)
-        elif os.path.lexists(path):
+        _remove_replaced(job, folder, ledger)
+        if os.path.lexists(path):
             _fail(job, taken, ledger, summary)
             return
         ledger.record(Entry.of(job))

@@ -99,7 +99,8 @@ def batch(
     cannot be drawn fails alone. The file ledger.jsonl in the folder says what became of every scene; after an
     interruption --resume draws exactly what is missing, and the pictures are those of an uninterrupted run.
 
-    Exit codes: 0 all scenes are drawn, 1 some failed, 2 the input was wrong, 130 interrupted.
+    Exit codes: 0 all scenes are drawn, 1 some failed, 2 the input was wrong or the disk or device failed, 130
+    interrupted.
     """
     from ..batch.jobs import read_jobs
     from ..batch.run import make_header, run_batch
@@ -111,6 +112,8 @@ def batch(
         raise InputError("--force goes with --resume")
     if address is not None and engine != "ray":
         raise InputError("--address goes with --engine ray")
+    if gpus_per_worker is not None and engine != "ray":
+        raise InputError("--gpus-per-worker goes with --engine ray")
     problems = []
     resolved = jobs = None
     try:
@@ -124,12 +127,14 @@ def batch(
     if resolved is None or jobs is None:
         raise InputError(problems)
     check_folder(output)
-    # The machines of a cluster may have devices that this one has not; what they compute in is decided here.
+    # The machines of a cluster may have devices that this one has not.
     device_here = "auto" if engine == "ray" else device
     examine_request(resolved, None, device_here, dtype, plugins)
     header = make_header(resolved, device_here, dtype, batch_size, plugins)
+    # What a cluster computes in is decided here; on this machine each member's device decides, as in `amdm run`.
+    drawn_in = header.dtype if engine == "ray" else dtype
     drawers = _make_engine(
-        engine, workers, address, gpus_per_worker, resolved, device, header.dtype, not no_metadata, plugins
+        engine, workers, address, gpus_per_worker, resolved, device, drawn_in, not no_metadata, plugins
     )
     try:
         summary = run_batch(

@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..devices import device_of
-from .offloaded_weights import weights_in_place
+from .offload import weights_in_place
 from .rows import Rows
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]

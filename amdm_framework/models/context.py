@@ -58,11 +58,11 @@ def load_contexts(
     """
     composition = resolved.composition
     problems = []
-    places = [_with_index(choose_device(device))] * len(composition.providers)
+    places = [choose_device(device)] * len(composition.providers)
     for index, block in enumerate(composition.providers):
         if block.device is not None:
             try:
-                places[index] = _with_index(choose_device(block.device))
+                places[index] = choose_device(block.device)
             except InputError as error:
                 problems.append(Problem(str(error), f"providers.{index}.device"))
     dtypes = [choose_dtype(composition.dtype if dtype == "auto" else dtype, place) for place in places]
@@ -74,8 +74,3 @@ def load_contexts(
         LoadContext(place, own, resolved.base_dir, plugins.checkpoint_sources, weights)
         for place, own in zip(places, dtypes, strict=True)
     ]
-
-
-def _with_index(device: torch.device) -> torch.device:
-    # `cuda` and `cuda:0` are one device, and must be seen to be.
-    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -73,6 +74,8 @@ class OffloadedWeights:
         """Have a network on the device, and no weights that are not its own."""
         if self._resident is network:
             return
+        # None is whole from here on, and none is afterwards if there is too little memory.
+        self._resident = None
         wanted = dict.fromkeys([*network.parameters(), *network.buffers()])
         self.take_away([tensor for tensor in self._on_device if tensor not in wanted])
         self.bring(wanted)
@@ -80,8 +83,26 @@ class OffloadedWeights:
 
     def take_away_all(self) -> None:
         """Free the device."""
-        self.take_away(list(self._on_device))
         self._resident = None
+        self.take_away(list(self._on_device))
+
+
+@contextmanager
+def weights_in_place(module: torch.nn.Module) -> Iterator[None]:
+    """Bring a network's weights to where they compute, as a call of it does, for calls of its parts.
+
+    Where whole networks are offloaded, only a call of the network itself would fetch its weights. Where its layers are
+    offloaded one by one, each fetches its own, and what happens here is about the network's direct parameters.
+    """
+    hook = getattr(module, "_hf_hook", None)
+    if hook is None:
+        yield
+        return
+    hook.pre_forward(module)
+    try:
+        yield
+    finally:
+        hook.post_forward(module, None)
 
 
 class _FetchNetwork(ModelHook):  # type: ignore[misc]  # accelerate has no types

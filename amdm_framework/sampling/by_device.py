@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -20,7 +21,7 @@ def call_by_device(
         calls: by number.
         devices: of every call.
         threads: run the calls of all devices but the first; torch computes in them as it does here (in inference mode
-            or not, with gradients or not).
+            or not, with gradients or not, with the same settings of its compiler).
 
     Returns:
         What they returned.
@@ -41,7 +42,8 @@ def call_by_device(
 
     if not others:
         return {number: calls[number]() for number in first}
-    under_way = [threads.submit(call_group, group) for group in others]
+    # What torch's compiler is set to for a while belongs to a context, of which a thread starts with its own.
+    under_way = [threads.submit(contextvars.copy_context().run, call_group, group) for group in others]
     try:
         results = call_group(first)
     finally:

@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from amdm_framework.batch.drawing import Drawer
 from amdm_framework.batch.jobs import make_job
+from amdm_framework.batch.plain_json import parse_object
+from amdm_framework.errors import InputError
 from amdm_framework.yaml_files import read_yaml
 
 
@@ -20,7 +22,11 @@ class Pictures:
         self.drawer = Drawer(read_yaml(path), str(path.parent))
 
     async def __call__(self, request: Request) -> Response:
-        job = make_job(uuid4().hex, await request.json(), Path(), int(request.query_params.get("seed", 0)))
+        try:
+            scene, seed = parse_object(await request.body()), int(request.query_params.get("seed", 0))
+        except (InputError, ValueError) as error:
+            return Response(str(error), status_code=422)
+        job = make_job(uuid4().hex, scene, Path(), seed)
         (drawn,) = await asyncio.to_thread(self.drawer.draw, [job])
         if drawn.png is None:
             return Response(drawn.error, status_code=422)

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from amdm_framework.batch import ledger, run
 from amdm_framework.batch.drawing import Drawer
@@ -45,6 +47,8 @@ COUNTED_KILLS = 30
 def main() -> None:
     folder, generator = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
     torch.set_num_threads(1)
+    # The usual lock of progress bars is shared with forks: one that is killed while it holds it would stop all others.
+    tqdm.set_lock(threading.RLock())
     drawer = Drawer(COMPOSITION, ".", "cpu", "float32", True, toy_registry())
     engine = LocalEngine([lambda: drawer])
 

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 
 from amdm_framework.batch import run as run_module
+from amdm_framework.batch.drawing import Drawer
+from amdm_framework.models.context import LoadContext
+from toy_plugin import TOY, ToyOptions, ToyPromptProvider, toy_registry
 
 Amdm = Callable[..., Result]
 SCENES = ("batch", "composition.yaml", "--scenes", "scenes.jsonl", "--output", "out")
@@ -65,7 +69,9 @@ def test_a_changed_composition_is_refused_unless_forced(amdm: Amdm) -> None:
     amdm(*SCENES, "--limit", "1")
     changed = (*SCENES, "--resume", "--set", "sampler.steps=3")
     result = amdm(*changed, code=2)
-    assert "the composition, or a file that it names, is not the one that the batch was begun with" in result.stderr
+    assert (
+        "the composition, or a local file that it names, is not the one that the batch was begun with" in result.stderr
+    )
     assert amdm(*changed, "--force", code=1).stdout.startswith("1 drawn, 1 done before, 1 failed; ")
     amdm(*SCENES, "--resume", code=2)
 
@@ -74,6 +80,53 @@ def test_the_dtype_is_the_compositions_where_the_option_says_nothing(amdm: Amdm)
     amdm(*SCENES, "--set", "dtype=bfloat16", "--limit", "1")
     header = json.loads(Path("out/ledger.jsonl").read_text().splitlines()[0])
     assert (header["device"], header["dtype"], header["batch_size"]) == ("cpu", "bfloat16", 1)
+
+
+def test_each_member_computes_in_what_run_gives_it(amdm: Amdm, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(options: ToyOptions, context: LoadContext) -> ToyPromptProvider:
+        loaded.append((str(context.device), context.dtype))
+        return ToyPromptProvider(options)
+
+    def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+        # The second CPU stands for a GPU.
+        assert name in ("auto", "float16")
+        return torch.float16 if name == "float16" or device.index == 1 else torch.float32
+
+    registry = toy_registry(TOY.model_copy(update={"load": load}))
+    monkeypatch.setattr("amdm_framework.cli.group.discover", lambda: registry)
+    monkeypatch.setattr("amdm_framework.models.context.choose_dtype", choose_dtype)
+    Path("composition.yaml").write_text(
+        "providers: [{use: toy}, {use: toy, name: other, device: cpu}]\n"
+        "aggregation: {strategy: epsilon_average}\nsampler: {steps: 2}\n"
+    )
+    Path("first.yaml").write_text("caption: one\n")
+    amdm("run", "composition.yaml", "--scene", "first.yaml", "--device", "cpu:1")
+    by_run = loaded.copy()
+    loaded.clear()
+    amdm(*SCENES, "--limit", "1", "--device", "cpu:1")
+    assert loaded == by_run == [("cpu:1", torch.float16), ("cpu", torch.float32)]
+
+
+def test_too_little_memory_and_a_device_that_fails_are_explained(amdm: Amdm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(options: ToyOptions, context: LoadContext) -> ToyPromptProvider:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with monkeypatch.context() as patched:
+        registry = toy_registry(TOY.model_copy(update={"load": load}))
+        patched.setattr("amdm_framework.cli.group.discover", lambda: registry)
+        assert "too little memory to load the models" in amdm(*SCENES, code=2).stderr
+
+    def draw(*arguments: object) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Drawer, "draw", draw)
+        stderr = amdm(*SCENES, "--resume", code=2).stderr
+    expected = "the device failed: CUDA error: device-side assert triggered; the same command with --resume goes on\n"
+    assert stderr.endswith(expected)
+    assert amdm(*SCENES, "--resume", code=1).stdout.startswith("2 drawn, 1 failed; ")
 
 
 def test_a_changed_file_of_the_composition_is_a_changed_composition(amdm: Amdm) -> None:
@@ -107,6 +160,7 @@ def test_the_seed_option_decides_about_scenes_without_one(amdm: Amdm) -> None:
         (("--scenes", "composition.yaml"), "expected a folder of scene YAML files"),
         (("--force",), "--force goes with --resume"),
         (("--address", "auto"), "--address goes with --engine ray"),
+        (("--gpus-per-worker", "0"), "--gpus-per-worker goes with --engine ray"),
         (("--set", "sampler.steps=0"), "sampler.steps: input should be greater than or equal to 1"),
         (("--output", "scenes.jsonl"), "is a file, expected a folder to write to"),
         (("--device", "cuda:77"), "device 'cuda:77'"),

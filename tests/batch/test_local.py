@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,20 @@ def test_closing_ends_the_workers(tmp_path: Path) -> None:
     results.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process ignores is read from /proc")
+def test_workers_ignore_interruptions_from_their_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_processes", multiprocessing.get_context("spawn"))
+    before = signal.getsignal(signal.SIGINT)
+    worker = local._Worker(partial(Worker, tmp_path))  # type: ignore[arg-type]
+    try:
+        status = Path(f"/proc/{worker._process.pid}/status").read_text()
+    finally:
+        worker.end()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert ignored >> (signal.SIGINT - 1) & 1
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_groups_are_taken_as_they_are_needed(tmp_path: Path) -> None:

@@ -258,8 +258,8 @@ def test_example_of_a_service_answers_scenes_with_pictures(cluster: str, home: P
     specification.loader.exec_module(example)
     ray.cloudpickle.register_pickle_by_value(example)
 
-    def answer(scene: dict[str, Any]) -> bytes:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/?seed=7", json.dumps(scene).encode())
+    def answer(body: str, seed: str = "7") -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/?seed={seed}", body.encode())
         with urllib.request.urlopen(request, timeout=60) as response:
             assert response.headers["Content-Type"] == "image/png"
             return bytes(response.read())
@@ -268,10 +268,15 @@ def test_example_of_a_service_answers_scenes_with_pictures(cluster: str, home: P
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(example.app({"composition": str(home / "composition.yaml")}))
-        (home / "answer.png").write_bytes(answer({"caption": "a red circle on the left"}))
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            answer({"captoin": "a red circle"})
-        assert refused.value.code == 422 and b"captoin: unknown key" in refused.value.read()
+        (home / "answer.png").write_bytes(answer('{"caption": "a red circle on the left"}'))
+        for body, seed, reason in (
+            ('{"captoin": "a red circle"}', "7", "captoin: unknown key"),
+            ("caption: a red circle", "7", "not valid JSON"),
+            ('{"caption": "a red circle"}', "abc", "invalid literal for int() with base 10: 'abc'"),
+        ):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                answer(body, seed)
+            assert refused.value.code == 422 and reason in refused.value.read().decode()
     finally:
         serve.shutdown()
     record = read_record(home / "answer.png")

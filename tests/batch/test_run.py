@@ -135,7 +135,7 @@ def test_a_folder_with_a_batch_is_refused_without_resume(tmp_path: Path, header:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"composition": "1" * 64}, "the composition, or a file that it names, is not the one"),
+        ({"composition": "1" * 64}, "the composition, or a local file that it names, is not the one"),
         ({"batch_size": 2}, "batch size: found 2, the batch was begun with 3"),
         ({"dtype": "float16"}, "dtype: found float16, the batch was begun with float32"),
         ({"device": "cuda"}, "device: found cuda, the batch was begun with cpu"),
@@ -171,6 +171,22 @@ def test_changed_scenes_and_seeds_are_drawn_again_only_when_forced(tmp_path: Pat
     assert [path.name for path in summary.files] == ["scene-0.png", "scene-1.png"]
     assert b"seed 1 in" in (tmp_path / "scene-0.png").read_bytes()
     draw(tmp_path, header, changed, resume=True)
+
+
+@pytest.mark.parametrize("error", ["", "line 1: caption: is missing"])
+def test_a_changed_scene_that_fails_loses_its_old_picture(tmp_path: Path, header: Header, error: str) -> None:
+    class Failing(Recording):
+        def run(self, groups: Iterable[Sequence[Job]]) -> Generator[tuple[Sequence[Job], list[Drawn]], None, None]:
+            for group, drawn in super().run(groups):
+                yield group, [Drawn(one.name, error="refused") if one.name == "scene-0" else one for one in drawn]
+
+    draw(tmp_path, header)
+    changed = [replace(JOBS[0], seed=1, error=error), *JOBS[1:]]
+    summary = run_batch(changed, Failing(), tmp_path, header, resume=True, force=True, progress=False)
+    assert summary.failed == {"scene-0": error or "refused"} and states(tmp_path)["scene-0"] == "failed"
+    assert sorted(contents(tmp_path)) == [one.file for one in JOBS[1:]]
+    _, summary = draw(tmp_path, header, [replace(JOBS[0], seed=1), *JOBS[1:]], resume=True)
+    assert [path.name for path in summary.files] == ["scene-0.png"]
 
 
 def test_foreign_files_are_never_overwritten(tmp_path: Path, header: Header) -> None:

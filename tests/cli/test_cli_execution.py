@@ -83,6 +83,23 @@ def test_another_number_of_a_device_makes_no_difference(home: Path) -> None:
     assert on_this_machine(resolved, torch.device("cpu"), "float32") == (resolved, [])
 
 
+def test_what_one_device_can_do_is_kept_however_the_device_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    content = {
+        "providers": [
+            {"use": "stable_diffusion", "checkpoint": "models/base", "device": name}
+            for name in ("cuda", "cuda:0", None)
+        ],
+        "aggregation": {"strategy": "composable"},
+    }
+    for options in ({"offload": "model"}, {"compile": "reduce-overhead"}):
+        resolved = read_composition(content | options, discover({"AMDM_NO_PLUGINS": "1"}))
+        assert on_this_machine(resolved, choose_device("cuda"), "float16") == (resolved, [])
+
+
 def test_a_forged_device_is_refused(home: Path, amdm: Amdm, drawn: Path) -> None:
     picture = recorded_with(drawn, [{"device": "lpt1"}, {}])
     assert "found 'lpt1', expected cpu, cuda" in amdm("rerun", picture, "--models", "models", code=2).stderr

@@ -12,8 +12,17 @@ from amdm_framework.errors import InputError
 @pytest.mark.parametrize(("gpus", "mps", "kind"), [(1, False, "cuda"), (0, True, "mps"), (0, False, "cpu")])
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, kind: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert choose_device("auto").type == kind
+
+
+def test_a_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert choose_device("auto") == choose_device("cuda") == choose_device("cuda:1") != choose_device("cuda:0")
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from amdm_framework.errors import InputError
 from amdm_framework.execution import ExecutionSettings
+from amdm_framework.loading import make_ready
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import discover
 from amdm_framework.scene import Scene
@@ -108,6 +109,42 @@ def test_networks_compiled_as_a_whole_draw_the_same(
     for _ in range(2):
         torch.testing.assert_close(draw(pipeline), plain, rtol=0, atol=2e-4)
         assert captured.frame_count == 2
+
+
+def test_networks_captured_as_graphs_draw_the_same(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CUDA graphs do, what stands for them writes every output to one place, which is lost when a new step begins."""
+    compiled: list[dict[str, Any]] = []
+    places: list[torch.Tensor] = []
+    begun = []
+
+    def capture(function: Any, **options: Any) -> Any:
+        compiled.append(options)
+
+        def replay(*arguments: Any, **keywords: Any) -> Any:
+            output = function(*arguments, **keywords)
+            assert isinstance(output, tuple)
+            places.extend(output)
+            return output
+
+        return replay
+
+    def begin_step() -> None:
+        begun.append(True)
+        for place in places:
+            place.fill_(torch.nan)
+
+    # The unconditional half is still needed when the conditional half is computed.
+    options: dict[str, Any] = {"sequential_guidance": True}
+    expected = draw(load(models, **options))
+    pipeline = load(models, **options)
+    monkeypatch.setattr(torch, "compile", capture)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", begin_step)
+    for provider in pipeline.providers:
+        make_ready(provider, ExecutionSettings(compile="reduce-overhead"))
+    assert compiled == [{"mode": "reduce-overhead", "dynamic": False}] * 2
+    assert torch.equal(draw(pipeline), expected)
+    # Both halves at three steps, and the other model's conditional one at two.
+    assert len(places) == len(begun) == 8
 
 
 @pytest.mark.usefixtures("_quiet_compiler")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-# Tests are imported one by one (importlib mode), which leaves the helpers beside them out of the path; each plugin's
-# own tests know how to write its files.
 if sys.platform != "linux":
     # What a case takes is read from /proc.
     collect_ignore_glob = ["test_*.py"]
 
+# Tests are imported one by one (importlib mode), which leaves the helpers beside them out of the path; each plugin's
+# own tests know how to write its files.
 _TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), *map(str, sorted(_TESTS.parent.glob("plugins/*/tests")))]
 

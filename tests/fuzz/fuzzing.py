@@ -22,7 +22,7 @@ from amdm_framework.composition import ResolvedComposition
 from amdm_framework.models.context import LoadContext
 from amdm_framework.provider import ProviderReport
 
-CASES = int(os.environ.get("AMDM_FUZZ_CASES", "120"))
+CASES = int(os.environ.get("AMDM_FUZZ_CASES", "300"))
 
 
 def cases(share: float) -> Callable[[Any], Any]:

@@ -16,10 +16,12 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from amdm_framework.cli import main
 
@@ -53,6 +55,8 @@ def interrupt() -> None:
     home, chance, count = Path(sys.argv[1]), random.Random(int(sys.argv[2])), int(sys.argv[3])
     os.chdir(home)
     torch.set_num_threads(1)
+    # The usual lock of progress bars is shared with forks: one that ends while it holds it would stop all others.
+    tqdm.set_lock(threading.RLock())
     folder = home / "interrupted"
     for name, command in json.loads(sys.argv[4]).items():
         arguments = [*command, "--output", str(folder), "--no-progress", "--device", "cpu"]

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 
+from amdm_framework.execution import ExecutionSettings, execution_of_networks
 from amdm_framework.provider import NoisePrediction, Step
 from amdm_framework.sampling.by_device import call_by_device
 from amdm_framework.sampling.guidance import Guidance
@@ -74,6 +76,20 @@ def test_members_on_two_devices_run_at_the_same_time_with_equal_results(inferenc
     assert {modes for one in met for _, modes in one.found} == {(inference, False)}
     assert trace.evaluations == {"toy0.97": 6, "toy0.95": 3, "toy0.985": 3}
     assert all(row.seconds > 0 for row in trace.rows if row.evaluated)
+
+
+def test_networks_on_every_device_are_compiled_with_the_same_settings() -> None:
+    calls = dict.fromkeys(range(3), lambda: (threading.get_ident(), torch._dynamo.config.recompile_limit))
+    devices = {0: HERE, 1: THERE, 2: torch.device("cpu", 2)}
+    usual = torch._dynamo.config.recompile_limit
+    with ThreadPoolExecutor() as threads:
+        # Whatever threads are there already were started with other settings.
+        call_by_device(calls, devices, threads)
+        with execution_of_networks(ExecutionSettings(compile=True)):
+            here = torch._dynamo.config.recompile_limit
+            found = call_by_device(calls, devices, threads)
+    assert here > usual and {limit for _, limit in found.values()} == {here}
+    assert found[1][0] != found[0][0] != found[2][0]
 
 
 def test_on_one_device_all_is_done_here_in_order() -> None:

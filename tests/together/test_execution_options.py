@@ -115,6 +115,44 @@ def test_offloaded_weights_are_there_when_they_are_needed(
         pipeline.to("cpu")
 
 
+class WeightsThatDoNotFitOnce(ForgetfulWeights):
+    """There is too little memory the first time that a network follows another one."""
+
+    failed = False
+
+    def bring(self, tensors: Iterable[torch.Tensor]) -> None:
+        tensors = list(tensors)
+        if not self.failed and self.most and any(tensor not in self._on_device for tensor in tensors):
+            self.failed = True
+            super().bring(tensors[:1])
+            raise torch.OutOfMemoryError
+        super().bring(tensors)
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_too_little_memory_for_offloaded_weights_is_over_with_the_run(
+    models: Path, plugins: PluginRegistry, scenes: list[Scene], plain: torch.Tensor, offload: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("amdm_framework.loading.OffloadedWeights", WeightsThatDoNotFitOnce)
+    pipeline = load(models, plugins, offload=offload)
+    with pytest.raises(torch.OutOfMemoryError):
+        draw(pipeline, scenes)
+    assert not pipeline._loader.offloaded._on_device
+    assert torch.equal(draw(pipeline, scenes), plain)
+
+
+def test_a_network_is_brought_again_after_another_one_did_not_fit() -> None:
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    expected = first(torch.ones(1, 2))
+    weights = WeightsThatDoNotFitOnce(torch.device("cpu"))
+    weights.attach([first, second], layer_by_layer=False)
+    first(torch.ones(1, 2))
+    with pytest.raises(torch.OutOfMemoryError):
+        second(torch.ones(1, 2))
+    assert torch.equal(first(torch.ones(1, 2)), expected)
+
+
 def test_shared_weights_stay_on_the_device_from_one_network_to_the_next() -> None:
     shared = torch.nn.Linear(2, 2)
     first = torch.nn.Sequential(shared, torch.nn.Linear(2, 2))

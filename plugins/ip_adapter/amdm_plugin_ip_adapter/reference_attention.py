@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from amdm_framework.devices import device_of
 from amdm_framework.models.attention import InferenceAttention, project_out, split_heads
-from amdm_framework.models.offloaded_weights import weights_in_place
+from amdm_framework.models.offload import weights_in_place
 from amdm_framework.models.rows import Rows
 from amdm_framework.models.unet_layers import Size, layer_size
 

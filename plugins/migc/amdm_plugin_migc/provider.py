@@ -15,7 +15,7 @@ from amdm_framework.models.components import latent_space, load_text_encoder, lo
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.digests import tensor_infos
 from amdm_framework.models.inspection import locate_base, report_base
-from amdm_framework.models.offloaded_weights import weights_in_place
+from amdm_framework.models.offload import weights_in_place
 from amdm_framework.models.prompt_encoding import PromptGroup
 from amdm_framework.models.rows import Rows
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextConditioning
