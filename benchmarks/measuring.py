@@ -45,7 +45,11 @@ def synchronize(device: torch.device) -> None:
 
 
 def side_by_side(
-    candidates: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, warm_up: int = 1
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time several functions in turns, so that whatever else the machine does meets all of them alike.
 
@@ -56,6 +60,7 @@ def side_by_side(
         repeats: how often each is timed.
         device: is waited for before a clock is read.
         warm_up: calls of each that are not timed.
+        clock: seconds so far: of the wall, or `time.process_time` on a CPU that does other work beside.
 
     Returns:
         Seconds of every repeat, by name.
@@ -68,10 +73,10 @@ def side_by_side(
     for _ in range(repeats):
         for name in order:
             synchronize(device)
-            began = time.perf_counter()
+            began = clock()
             candidates[name]()
             synchronize(device)
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
         order.reverse()
     return seconds
 
