@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from amdm_framework.batch.jobs import Job, read_jobs, seed_of
 from amdm_framework.errors import InputError
@@ -39,6 +40,7 @@ def test_a_line_is_a_scene_with_a_name_and_a_seed_where_wanted(tmp_path: Path) -
 def test_the_lines_of_the_documentation(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "batch.md").read_text()
     documented = [line for line in page.splitlines() if line.startswith("{") and '"instances"' in line]
+    Image.new("RGB", (8, 8)).save(tmp_path / "shapes_style.png")
     jobs = lines(tmp_path / "scenes.jsonl", *documented)
     assert [(one.name, one.error) for one in jobs] == [("first", ""), ("000002", "")] and jobs[0].seed == 7
 
