@@ -10,7 +10,7 @@ is a run without decoding and without its encoding of conditions, which happens 
 the time that encoding one model's adds to it.
 
 The code published with the paper evaluates every model at every step, N T times, and uses what the secondaries predict
-in the window alone. `EveryStep` does so in this script. `speed_up_over_every_step` is its time over that of our strategy
+in the window alone. `EveryStep` does so. `speed_up_over_every_step` is its time over that of our strategy
 `amdm_authors`, whose latents must be the same (`largest_difference`).
 
 On a CPU it is processor time that is compared, of one thread: what else runs on a machine changes wall times by more than
@@ -20,8 +20,10 @@ the deviation that is looked for. On a GPU it is wall time.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,11 +34,14 @@ from amdm_framework.composition import SamplerSettings
 from amdm_framework.models.stable_diffusion import TextCondition
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.provider import EpsilonProvider, NoisePrediction, RunSettings, Step
-from amdm_framework.sampling.transition import Transition
 from amdm_framework.strategies.amdm import AMDM
 from amdm_framework.strategies.amdm_authors import AMDMAuthors
-from amdm_framework.strategies.base import Advance, AggregationStrategy, Evaluation, ProviderState
+from amdm_framework.strategies.base import AggregationStrategy
 from amdm_framework.strategies.single import Single
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from every_step import EveryStep
 
 TARGET = 0.03
 STEPS, WINDOWS, REPEATS_ON_CPU, REPEATS_ON_GPU = 50, (3, 10, 25), 11, 5
@@ -44,18 +49,6 @@ QUICK_STEPS, QUICK_WINDOWS, QUICK_REPEATS = 5, (1,), 1
 COUNTS = (2, 3)
 
 Run = Callable[[], torch.Tensor]
-
-
-class EveryStep(AMDMAuthors):
-    """`amdm_authors` at the published code's cost: all models are evaluated to the end, and all trajectories go on."""
-
-    def evaluated(self, index: int) -> Mapping[int, Evaluation]:
-        return dict.fromkeys(range(self.provider_count), Evaluation.GUIDED)
-
-    def advance(self, step: Step, states: Sequence[ProviderState], transition: Transition) -> Advance:
-        if step.index < self.stop:
-            return super().advance(step, states, transition)
-        return Advance([transition.sample(state.latents, state.epsilon, state.noise) for state in states])
 
 
 class Encoded(EpsilonProvider):

@@ -24,30 +24,13 @@ from amdm_framework.models.checkpoints import build_on_meta
 REPOSITORY = Path(__file__).parents[1]
 sys.path.append(str(REPOSITORY / "tests"))
 
+from full_size_configs import IMAGE_ENCODER, TEXT_ENCODER, UNET  # noqa: E402
 from tiny_models import TINY_VAE, build_scheduler, ldm_vae_state, write_tokenizer  # noqa: E402
 
 DISK_BYTES = 7 * 2**30
 """Space that the files take, and a little more."""
 
-UNET = {
-    "sample_size": 64,
-    "cross_attention_dim": 768,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "attention_head_dim": 8,
-}
 VAE = {**TINY_VAE, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512}
-TEXT_ENCODER = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-IMAGE_ENCODER = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "projection_dim": 1024,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "hidden_act": "gelu",
-}
 
 MEMBERS: Mapping[str, Mapping[str, Any]] = {
     "interactdiffusion": {"checkpoint": "interact-diffusion-v1.pth", "base": "sd"},

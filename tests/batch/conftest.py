@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from amdm_framework.batch.drawing import Drawer
 from amdm_framework.batch.jobs import Job, make_job
 from amdm_framework.batch.ledger import Header
-from amdm_framework.cli import main
 from amdm_framework.errors import InputError
 from amdm_framework.provider import NoisePrediction, RunSettings, Step
+from command_line import invoke
 from toy_plugin import TOY, ToyCondition, ToyOptions, ToyPromptProvider, toy_registry
 
 COMPOSITION: dict[str, Any] = {
@@ -92,12 +92,5 @@ def amdm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Resul
     Path("composition.yaml").write_text(
         "providers: [{use: toy}]\naggregation: {strategy: single}\nsampler: {steps: 2}\n"
     )
-
-    def invoke(*arguments: str | Path, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, list(map(str, arguments)))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
 
     return invoke

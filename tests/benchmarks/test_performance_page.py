@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts import load_script
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def write_page() -> Any:
-    spec = importlib.util.spec_from_file_location("write_page", BENCHMARKS / "write_page.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(BENCHMARKS / "write_page.py")
 
 
 def result(accelerator: str | None = None, quick: bool = False) -> dict[str, Any]:

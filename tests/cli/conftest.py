@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from amdm_framework.cli import main
+from command_line import invoke
 from tiny_models import write_diffusers_folder, write_single_file
 
 COMPOSITION = """
@@ -81,12 +82,5 @@ def drawn(written_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def amdm() -> Callable[..., Result]:
     """Run `amdm` with some arguments; whatever is not one of its own exit codes fails the test."""
-
-    def invoke(*arguments: str | Path, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, list(map(str, arguments)))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
 
     return invoke

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,11 @@ from amdm_framework.composition import SamplerSettings
 from amdm_framework.latents import LatentSpace
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextCondition
 from amdm_framework.pipeline import AMDMPipeline
-from amdm_framework.provider import Step
 from amdm_framework.sampling.guidance import Guidance
-from amdm_framework.sampling.transition import Transition
 from amdm_framework.strategies.amdm import AMDM
 from amdm_framework.strategies.amdm_authors import AMDMAuthors
-from amdm_framework.strategies.base import Advance, AggregationStrategy, Evaluation, ProviderState
+from amdm_framework.strategies.base import AggregationStrategy
+from every_step import EveryStep
 from tiny_models import build_text_encoder, build_unet, build_vae, write_tokenizer
 from toys import STABLE_DIFFUSION_SCHEDULE
 
@@ -65,18 +63,6 @@ def test_outside_the_guidance_interval_only_the_conditional_half_runs(counted: C
     counted.draw(AMDM(AMDM.options(steps=4)), Guidance(scale=3.0, start=0.25, stop=0.75))
     expected = [2 * BATCH if 2 <= index < 6 else BATCH for index in range(STEPS)]
     assert counted.rows == [expected, expected[:4], expected[:4]]
-
-
-class EveryStep(AMDMAuthors):
-    """The published code's own way: every model is evaluated at every step, and goes on alone after the window."""
-
-    def evaluated(self, index: int) -> Mapping[int, Evaluation]:
-        return dict.fromkeys(range(self.provider_count), Evaluation.GUIDED)
-
-    def advance(self, step: Step, states: Sequence[ProviderState], transition: Transition) -> Advance:
-        if step.index < self.stop:
-            return super().advance(step, states, transition)
-        return Advance([transition.sample(state.latents, state.epsilon, state.noise) for state in states])
 
 
 def test_the_published_rule_stops_secondaries_at_no_difference(counted: Counted) -> None:

@@ -20,28 +20,10 @@ from amdm_framework.provider import RunSettings, Step
 from amdm_plugin_ip_adapter.condition import IPAdapterCondition, ReferencePicture
 from amdm_plugin_ip_adapter.options import IPAdapterOptions
 from amdm_plugin_ip_adapter.provider import load
+from full_size_configs import IMAGE_ENCODER, TEXT_ENCODER, UNET
 from tiny_models import TINY_VAE, build_scheduler, write_tokenizer
 
 MANIFESTS = Path(__file__).parent / "manifests"
-
-STABLE_DIFFUSION_1 = {
-    "sample_size": 64,
-    "cross_attention_dim": 768,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "attention_head_dim": 8,
-}
-VIT_H = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "projection_dim": 1024,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "hidden_act": "gelu",
-}
-CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -66,16 +48,16 @@ def write_component(folder: Path, module: torch.nn.Module, stem: str) -> None:
 def test_one_guided_evaluation(file, tmp_path):
     write_component(
         tmp_path / "sd" / "unet",
-        build_on_meta(lambda: UNet2DConditionModel(**STABLE_DIFFUSION_1)),
+        build_on_meta(lambda: UNet2DConditionModel(**UNET)),
         "diffusion_pytorch_model",
     )
     vae = {**TINY_VAE, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
     write_component(tmp_path / "sd" / "vae", build_on_meta(lambda: AutoencoderKL(**vae)), "diffusion_pytorch_model")
-    text = build_on_meta(lambda: CLIPTextModel(CLIPTextConfig(vocab_size=49408, **CLIP_L)))
+    text = build_on_meta(lambda: CLIPTextModel(CLIPTextConfig(vocab_size=49408, **TEXT_ENCODER)))
     write_component(tmp_path / "sd" / "text_encoder", text, "model")
     write_tokenizer(tmp_path / "sd" / "tokenizer")
     build_scheduler().save_pretrained(tmp_path / "sd" / "scheduler")
-    encoder = build_on_meta(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**VIT_H)))
+    encoder = build_on_meta(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**IMAGE_ENCODER)))
     write_component(tmp_path / "image_encoder", encoder, "model")
     manifest = json.loads((MANIFESTS / f"{file}.json").read_text())
     save_file(
