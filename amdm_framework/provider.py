@@ -216,6 +216,11 @@ class ProviderSpec(BaseModel):
     inspect: Callable[[Any, Any], ProviderReport] | None = Field(
         default=None, description="(options, LoadContext) -> a report from configs and headers, for `amdm check`."
     )
+    contract: str | None = Field(
+        default=None,
+        pattern=r"^[\w.]+:\w+$",
+        description="`module:Class` of its `ProviderContract`, which `amdm plugin-check` runs; imported only then.",
+    )
 
     @field_validator("name")
     @classmethod

@@ -24,8 +24,8 @@ from amdm_framework.models.checkpoints import build_on_meta
 REPOSITORY = Path(__file__).parents[1]
 sys.path.append(str(REPOSITORY / "tests"))
 
+from amdm_framework.testing.tiny_models import TINY_VAE, build_scheduler, ldm_vae_state, write_tokenizer  # noqa: E402
 from full_size_configs import IMAGE_ENCODER, TEXT_ENCODER, UNET  # noqa: E402
-from tiny_models import TINY_VAE, build_scheduler, ldm_vae_state, write_tokenizer  # noqa: E402
 
 DISK_BYTES = 7 * 2**30
 """Space that the files take, and a little more."""

@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from full_size_files import TEXT_ENCODER, UNET, VAE
 
-from tiny_models import write_tokenizer
+from amdm_framework.testing.tiny_models import write_tokenizer
 
 PROMPT = "a red circle and a blue square"
 

@@ -20,7 +20,7 @@ from amdm_framework.batch.engine import MAX_ATTEMPTS
 from amdm_framework.batch.jobs import Job
 from amdm_framework.batch.local import LocalEngine
 from amdm_framework.errors import AMDMError, InputError
-from tiny_models import write_diffusers_folder
+from amdm_framework.testing.tiny_models import write_diffusers_folder
 
 from .conftest import job
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from amdm_framework.models.context import LoadContext
-from tiny_models import write_diffusers_folder, write_single_file
+from amdm_framework.testing.tiny_models import write_diffusers_folder, write_single_file
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.strategies.single import Single, SingleOptions
-from tiny_models import build_text_encoder, build_unet
+from amdm_framework.testing.tiny_models import build_text_encoder, build_unet
 
 STEPS = 4
 PROMPTS = ["a red cat", "", "two dogs on a blue mat, oil painting"]

@@ -20,7 +20,7 @@ from amdm_framework.models.stable_diffusion import TextCondition
 from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.provider import RunSettings, Step
 from amdm_framework.scene import Scene
-from tiny_models import TINY_UNET, build_vae, ldm_vae_state, write_diffusers_folder
+from amdm_framework.testing.tiny_models import TINY_UNET, build_vae, ldm_vae_state, write_diffusers_folder
 
 
 def load(context, **options):

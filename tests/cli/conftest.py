@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from amdm_framework.cli import main
+from amdm_framework.testing.tiny_models import write_diffusers_folder, write_single_file
 from command_line import invoke
-from tiny_models import write_diffusers_folder, write_single_file
 
 COMPOSITION = """
 providers:

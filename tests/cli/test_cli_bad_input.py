@@ -21,7 +21,7 @@ from click.testing import Result
 from safetensors.torch import load_file, save_file
 
 from amdm_framework.errors import CheckpointError
-from tiny_models import TINY_UNET, write_diffusers_folder
+from amdm_framework.testing.tiny_models import TINY_UNET, write_diffusers_folder
 
 Amdm = Callable[..., Result]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_models import write_diffusers_folder
+from amdm_framework.testing.tiny_models import write_diffusers_folder
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from ip_adapter_files import adapter_tensors, picture, write_adapter, write_enco
 from migc_files import original_tensors, write
 from safetensors.torch import save_file
 
-from tiny_models import TINY_UNET, build_unet, write_diffusers_folder, write_single_file
+from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder, write_single_file
 
 SCENE: dict[str, Any] = {
     "caption": "a girl drinks",

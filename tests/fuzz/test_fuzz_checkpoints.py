@@ -23,7 +23,7 @@ from watching import watched
 
 from amdm_framework.errors import AMDMError
 from amdm_framework.pipeline import AMDMPipeline
-from tiny_models import TINY_UNET, build_unet
+from amdm_framework.testing.tiny_models import TINY_UNET, build_unet
 
 
 def examine_and_load(provider: str, **options: Any) -> None:

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 
 from amdm_framework.models.attention import InferenceAttention, attending_to, install_attention, project_text
 from amdm_framework.models.rows import Rows
-from tiny_models import SD_TOPOLOGY_UNET, TEXT_WIDTH, TINY_UNET, build_unet
+from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, TEXT_WIDTH, TINY_UNET, build_unet
 
 
 @pytest.fixture(autouse=True)

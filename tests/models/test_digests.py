@@ -15,7 +15,7 @@ from amdm_framework.models import digests
 from amdm_framework.models.autoencoder import encoder_fingerprint
 from amdm_framework.models.checkpoints import read_tensors
 from amdm_framework.models.digests import cache_folder, file_sha256, tensor_infos
-from tiny_models import build_vae
+from amdm_framework.testing.tiny_models import build_vae
 
 
 def test_sha256_is_that_of_the_contents_and_remembered(tmp_path, monkeypatch):

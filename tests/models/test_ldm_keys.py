@@ -25,7 +25,7 @@ from amdm_framework.models.ldm_keys import (
 )
 from amdm_framework.models.stored_components import ldm_vae_component, open_clip_component
 from amdm_framework.models.tensor_files import TensorMapping
-from tiny_models import SD_TOPOLOGY_UNET, TINY_VAE, build_text_encoder, build_unet
+from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, TINY_VAE, build_text_encoder, build_unet
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "golden/ldm_keys/stable_diffusion_1_unet.json").read_text())
 STABLE_DIFFUSION_1 = {

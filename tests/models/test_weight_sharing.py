@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from amdm_framework.models.weight_sharing import WeightStore, unique_bytes
-from tiny_models import build_unet
+from amdm_framework.testing.tiny_models import build_unet
 
 
 def linear(seed: int, width: int = 4) -> torch.nn.Linear:

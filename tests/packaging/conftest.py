@@ -15,7 +15,7 @@ from interactdiffusion_files import write_folder
 from ip_adapter_files import adapter_tensors, write_adapter, write_encoder
 from migc_files import original_tensors, write
 
-from tiny_models import TINY_UNET, build_unet, write_diffusers_folder
+from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder
 
 BLOCKS = {
     "interactdiffusion": {"checkpoint": "interactdiffusion"},

@@ -17,7 +17,7 @@ from ip_adapter_files import adapter_tensors, picture, write_adapter, write_enco
 from migc_files import converted_tensors, original_tensors, write
 
 from amdm_framework.cli import main
-from tiny_models import TINY_UNET, build_unet, write_diffusers_folder
+from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from interactdiffusion_files import load_context, write_folder, write_original
 
+from amdm_framework.testing.tiny_models import write_diffusers_folder
 from amdm_plugin_interactdiffusion.options import InteractDiffusionOptions
 from amdm_plugin_interactdiffusion.provider import InteractDiffusionProvider, load
-from tiny_models import write_diffusers_folder
 
 
 @pytest.fixture(scope="session")

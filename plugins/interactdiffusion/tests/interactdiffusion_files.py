@@ -12,9 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amdm_framework.models.context import LoadContext
+from amdm_framework.testing.tiny_models import (
+    TEXT_WIDTH,
+    TINY_UNET,
+    build_unet,
+    ldm_unet_state,
+    ldm_vae_state,
+    write_diffusers_folder,
+)
 from amdm_plugin_interactdiffusion.fuser import install_fusers
 from amdm_plugin_interactdiffusion.grounding_tokens import GroundingTokenizer
-from tiny_models import TEXT_WIDTH, TINY_UNET, build_unet, ldm_unet_state, ldm_vae_state, write_diffusers_folder
 
 SLOTS = 30
 MANIFESTS = Path(__file__).parent / "manifests"

@@ -27,10 +27,10 @@ from amdm_framework.models.components import load_text_encoder, load_vae, open_b
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.ldm_configs import unet_config_from_ldm
 from amdm_framework.models.ldm_keys import ldm_unet_key_map
+from amdm_framework.testing.tiny_models import TEXT_WIDTH, TINY_UNET, write_diffusers_folder
 from amdm_plugin_interactdiffusion.checkpoint import InteractDiffusionCheckpoint, checkpoint_at, load_networks
 from amdm_plugin_interactdiffusion.fuser import install_fusers
 from amdm_plugin_interactdiffusion.grounding_tokens import GroundingTokenizer
-from tiny_models import TEXT_WIDTH, TINY_UNET, write_diffusers_folder
 
 
 def _context(dtype: torch.dtype = torch.float32) -> LoadContext:

@@ -18,10 +18,10 @@ from amdm_framework.models.context import LoadContext
 from amdm_framework.models.ldm_configs import unet_config_from_ldm
 from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.provider import RunSettings, Step
+from amdm_framework.testing.tiny_models import build_scheduler, write_tokenizer
 from amdm_plugin_interactdiffusion.condition import GroundedInteraction, InteractDiffusionCondition
 from amdm_plugin_interactdiffusion.options import InteractDiffusionOptions
 from amdm_plugin_interactdiffusion.provider import load
-from tiny_models import build_scheduler, write_tokenizer
 
 TEXT = {
     "vocab_size": 49408,

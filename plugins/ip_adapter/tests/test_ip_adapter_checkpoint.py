@@ -19,10 +19,10 @@ from amdm_framework.models.checkpoints import build_on_meta
 from amdm_framework.models.components import load_unet, open_base
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.stored_components import Component
+from amdm_framework.testing.tiny_models import TINY_UNET, build_unet
 from amdm_plugin_ip_adapter.checkpoint import check_adapter, cross_attention_layers
 from amdm_plugin_ip_adapter.image_encoder import build_image_encoder, find_image_encoder, open_image_encoder
 from amdm_plugin_ip_adapter.provider import inspect, load
-from tiny_models import TINY_UNET, build_unet
 
 MANIFESTS = Path(__file__).parent / "manifests"
 ENCODER = CLIPVisionConfig(**TINY_ENCODER)

@@ -17,11 +17,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 from amdm_framework.models.checkpoints import build_on_meta
 from amdm_framework.models.context import LoadContext
 from amdm_framework.provider import RunSettings, Step
+from amdm_framework.testing.tiny_models import TINY_VAE, build_scheduler, write_tokenizer
 from amdm_plugin_ip_adapter.condition import IPAdapterCondition, ReferencePicture
 from amdm_plugin_ip_adapter.options import IPAdapterOptions
 from amdm_plugin_ip_adapter.provider import load
 from full_size_configs import IMAGE_ENCODER, TEXT_ENCODER, UNET
-from tiny_models import TINY_VAE, build_scheduler, write_tokenizer
 
 MANIFESTS = Path(__file__).parent / "manifests"
 

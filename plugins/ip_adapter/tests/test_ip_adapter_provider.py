@@ -12,12 +12,12 @@ from PIL import Image
 from amdm_framework.errors import InputError
 from amdm_framework.models.stable_diffusion import StableDiffusionProvider, TextCondition
 from amdm_framework.provider import RunSettings, Step
+from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, build_unet, write_diffusers_folder, write_single_file
 from amdm_plugin_ip_adapter import provider as provider_module
 from amdm_plugin_ip_adapter.condition import IPAdapterCondition, ReferencePicture
 from amdm_plugin_ip_adapter.image_encoder import preprocess
 from amdm_plugin_ip_adapter.provider import IPAdapterProvider
 from amdm_plugin_ip_adapter.strength import BlockScales, Strength
-from tiny_models import SD_TOPOLOGY_UNET, build_unet, write_diffusers_folder, write_single_file
 
 LONG = "a bird on a branch in the rain, " * 4
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from amdm_framework.errors import InputError
 from amdm_framework.models.checkpoints import build_on_meta
+from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, TINY_UNET, build_unet
 from amdm_plugin_ip_adapter.checkpoint import attach_adapter, cross_attention_layers
 from amdm_plugin_ip_adapter.strength import BlockScales, Strength
-from tiny_models import SD_TOPOLOGY_UNET, TINY_UNET, build_unet
 
 ALL = set(range(1, 32, 2))
 

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from migc_files import MIGCFiles, original_tensors, write
 
+from amdm_framework.testing.tiny_models import TINY_UNET, write_diffusers_folder
 from amdm_plugin_migc.provider import MIGCProvider
-from tiny_models import TINY_UNET, write_diffusers_folder
 
 
 @pytest.fixture(scope="session")

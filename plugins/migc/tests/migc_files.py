@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from amdm_framework.models.context import LoadContext
+from amdm_framework.testing.tiny_models import TEXT_WIDTH
 from amdm_plugin_migc.modules import BlockSizes, MIGCBlock
 from amdm_plugin_migc.options import MIGCOptions
 from amdm_plugin_migc.provider import MIGCProvider, load
-from tiny_models import TEXT_WIDTH
 
 TINY_LAYERS = {
     "middle_block.1": ("mid_block.attentions.0", 64),

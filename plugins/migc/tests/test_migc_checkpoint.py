@@ -15,9 +15,9 @@ from amdm_framework.errors import CheckpointError
 from amdm_framework.models.checkpoints import build_on_meta
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.tensor_files import read_tensors
+from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, TINY_UNET
 from amdm_plugin_migc.checkpoint import block_sizes, layer_names, load_block, read_blocks
 from amdm_plugin_migc.modules import MIGCBlock
-from tiny_models import SD_TOPOLOGY_UNET, TINY_UNET
 
 Tensors = dict[str, torch.Tensor]
 

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from amdm_framework.models.checkpoints import build_on_meta
 from amdm_framework.provider import RunSettings, Step
+from amdm_framework.testing.tiny_models import build_scheduler, build_text_encoder, build_vae, write_tokenizer
 from amdm_plugin_migc.condition import MIGCCondition
-from tiny_models import build_scheduler, build_text_encoder, build_vae, write_tokenizer
 
 SD14_UNET = {
     "sample_size": 64,
