@@ -75,7 +75,7 @@ class RayEngine:
             try:
                 while waiting or any(worker.drawing for worker in workers):
                     for worker in workers:
-                        while worker.loaded and waiting and len(worker.drawing) < GROUPS_PER_WORKER:
+                        while waiting and worker.has_room_for(waiting[0]):
                             worker.draw(waiting.popleft())
                             if not waiting:
                                 waiting.extend(_Attempt(group) for group in islice(remaining, 1))
@@ -90,13 +90,13 @@ class RayEngine:
                         if deaths_while_loading == MAX_ATTEMPTS:
                             raise AMDMError(f"{MAX_ATTEMPTS} workers in a row died while loading: {worker.failure}")
                     unfinished = worker.end()
-                    if unfinished:
-                        # Groups are drawn in the order in which they were handed out: it died over the first.
-                        unfinished[0].deaths += 1
-                        if unfinished[0].deaths == MAX_ATTEMPTS:
-                            group = unfinished.pop(0).group
-                            yield group, given_up(group, worker.failure)
-                    waiting.extendleft(reversed(unfinished))
+                    # Any of them may be the cause, the first too though it was finished: a death can swallow the
+                    # answer before it. From here on they are drawn one at a time, so that a second death tells.
+                    for attempt in unfinished:
+                        attempt.deaths += 1
+                        if attempt.deaths == MAX_ATTEMPTS:
+                            yield attempt.group, given_up(attempt.group, worker.failure)
+                    waiting.extendleft(attempt for attempt in reversed(unfinished) if attempt.deaths < MAX_ATTEMPTS)
                     workers[workers.index(worker)] = self._start_worker(worker.options)
             except ConnectionError as error:
                 raise AMDMError(f"the connection to the Ray cluster was lost: {_first_line(error)}") from error
@@ -166,6 +166,12 @@ class _Worker:
     loaded: bool = False
     failure: str | None = None
     drawing: dict[Any, _Attempt] = field(default_factory=dict)
+
+    def has_room_for(self, attempt: _Attempt) -> bool:
+        if not self.loaded or not self.drawing:
+            return self.loaded
+        alone = attempt.deaths or any(other.deaths for other in self.drawing.values())
+        return not alone and len(self.drawing) < GROUPS_PER_WORKER
 
     def draw(self, attempt: _Attempt) -> None:
         self.drawing[self.actor.draw.remote(attempt.group)] = attempt

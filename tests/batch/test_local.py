@@ -41,6 +41,17 @@ class Worker:
         return [Drawn(one.name, f"{one.name} by {os.getpid()}".encode()) for one in jobs]
 
 
+class WaitingForAnother(Worker):
+    """Draws once two workers are there, so that none has drawn everything before the other has started."""
+
+    def draw(self, jobs: Sequence[Job]) -> list[Drawn]:
+        (self.folder / f"process {os.getpid()}").touch()
+        deadline = time.monotonic() + 60
+        while len(list(self.folder.glob("process *"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return super().draw(jobs)
+
+
 class DyingWhileLoading(Worker):
     def __init__(self, folder: Path) -> None:
         os._exit(7)
@@ -67,7 +78,7 @@ def workers(kind: type[Worker], folder: Path, count: int = 2) -> LocalEngine:
 
 
 def test_groups_are_shared_among_workers_and_each_is_drawn_once(tmp_path: Path) -> None:
-    results = list(workers(Worker, tmp_path).run(GROUPS))
+    results = list(workers(WaitingForAnother, tmp_path).run(GROUPS))
     assert sorted(group[0].name for group, _ in results) == [group[0].name for group in GROUPS]
     assert all([one.name for one in drawn] == [one.name for one in group] for group, drawn in results)
     processes = {one.png.split()[-1] for _, drawn in results for one in drawn if one.png}

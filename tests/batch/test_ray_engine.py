@@ -23,6 +23,8 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from amdm_framework.batch import ray_engine
+from amdm_framework.batch.drawing import Drawn
 from amdm_framework.batch.ledger import Ledger
 from amdm_framework.batch.ray_engine import GROUPS_PER_WORKER, RayEngine, _connected
 from amdm_framework.cli import main
@@ -147,6 +149,30 @@ def test_group_that_kills_three_workers_is_given_up_and_nothing_else(cluster: st
     assert all(one.error.startswith("given up after 3 attempts at its group: The actor died") for one in given_up)
     attempts = [path.read_text().splitlines().count("2a 2b") for path in tmp_path.iterdir()]
     assert sum(attempts) == 3 and max(attempts) == 1
+
+
+def test_answer_that_a_death_swallowed_is_not_held_against_its_group(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect = ray_engine._Worker.collect
+    swallowed: list[str] = []
+
+    def swallowing(worker: ray_engine._Worker) -> list[tuple[ray_engine._Attempt, list[Drawn]]]:
+        # Long enough for the second group to have killed the worker.
+        time.sleep(1)
+        finished = collect(worker)
+        if worker.failure is None:
+            return finished
+        swallowed.extend(attempt.group[0].name for attempt, _ in finished)
+        worker.drawing = {object(): attempt for attempt, _ in finished} | worker.drawing
+        return []
+
+    monkeypatch.setattr(ray_engine._Worker, "collect", swallowing)
+    engine = RayEngine(partial(NamesAsPictures, tmp_path, dies_of="1b"), workers=1)
+    results = {group[0].name: drawn for group, drawn in engine.run(groups_of_two(3))}
+    assert swallowed == ["0a"]
+    assert {name for name, drawn in results.items() if not isinstance(drawn[0], str)} == {"1a"}
+    assert len(results) == 3
 
 
 def test_models_that_cannot_be_loaded_end_the_run_with_their_error(cluster: str) -> None:
