@@ -1,7 +1,7 @@
 # Everything here needs only Python 3.11 or newer, make and a package index; the rest is installed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo test test-fuzz test-fullsize lint format wheels clean
+.PHONY: help setup demo zoo test test-fuzz test-fullsize lint format docs wheels clean
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -47,6 +47,10 @@ lint: $(STAMP) ## style, format and types
 format: $(STAMP) ## put imports and layout in order
 	$(VENV_PYTHON) -m ruff check --select I --fix .
 	$(VENV_PYTHON) -m ruff format .
+
+docs: $(STAMP) ## build the documentation into docs/_build/html and say where it is; a warning is an error
+	$(VENV_PYTHON) -m sphinx -W --keep-going -c docs . docs/_build/html
+	@echo "written: file://$(CURDIR)/docs/_build/html/index.html"
 
 wheels: $(STAMP) ## build a wheel of every distribution into dist/
 	for folder in $(DISTRIBUTIONS); do $(VENV_PYTHON) -m build --wheel --no-isolation --outdir dist $$folder || exit 1; done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -94,6 +94,25 @@ class StrategyDescription(ProviderDescription):
 
 
 @dataclass(frozen=True)
+class BenchmarkDescription:
+    """One benchmark that a plugin registered, or tried to; attributes as for a provider, and:
+
+    Attributes:
+        objective: the figure that stands for all of them.
+        figures: every figure's name, and what it means.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: Literal["ok", "broken"]
+    reason: str
+    summary: str = ""
+    objective: str = ""
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class CheckpointSourceDescription:
     """One scheme of checkpoint references; attributes as for a provider, `name` without the `://`."""
 
@@ -111,6 +130,7 @@ class InstalledDescription:
     plugins: tuple[PluginDescription, ...]
     providers: tuple[ProviderDescription, ...]
     strategies: tuple[StrategyDescription, ...]
+    benchmarks: tuple[BenchmarkDescription, ...]
     checkpoint_sources: tuple[CheckpointSourceDescription, ...]
 
 
@@ -124,14 +144,14 @@ def describe_options(model: type[BaseModel]) -> tuple[OptionDescription, ...]:
     definitions = schema.get("$defs", {})
     required = set(schema.get("required", ()))
     rows = []
-    for attribute, field in model.model_fields.items():
-        name = attribute if attribute in schema["properties"] else str(field.alias)
+    for attribute, option in model.model_fields.items():
+        name = attribute if attribute in schema["properties"] else str(option.alias)
         default = None
         # A default that is computed from other options cannot be known beforehand.
-        if name not in required and not field.default_factory_takes_validated_data:
-            default = to_jsonable_python(field.get_default(call_default_factory=True), fallback=str)
+        if name not in required and not option.default_factory_takes_validated_data:
+            default = to_jsonable_python(option.get_default(call_default_factory=True), fallback=str)
         words = describe_type(schema["properties"][name], definitions)
-        rows.append(OptionDescription(name, words, name in required, default, field.description or ""))
+        rows.append(OptionDescription(name, words, name in required, default, option.description or ""))
     return tuple(rows)
 
 

@@ -18,6 +18,7 @@ from pluggy import HookimplMarker, HookspecMarker
 if TYPE_CHECKING:
     import click
 
+    from .benchmark import Benchmark
     from .provider import ProviderSpec
     from .strategies.base import AggregationStrategy
 
@@ -40,6 +41,15 @@ def register_strategies(register: Callable[[type[AggregationStrategy]], None]) -
 
     Args:
         register: call `register(strategy_class)` once for every subclass of `AggregationStrategy`.
+    """
+
+
+@hookspec
+def register_benchmarks(register: Callable[[Benchmark], None]) -> None:
+    """Announce benchmarks: scenes to draw and a judge of the pictures.
+
+    Args:
+        register: call `register(benchmark)` once for every `Benchmark`.
     """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -255,6 +257,25 @@ def read_record(path: Path) -> RunRecord:
 def sha256_of(path: Path) -> str | None:
     """Return the digest of a file, None for a folder."""
     return None if path.is_dir() else file_sha256(path)
+
+
+def composition_digest(resolved: ResolvedComposition) -> str:
+    """Return the sha256 of a composition as it was written and of the local files it names.
+
+    Of files their contents count; of folders the names, sizes and times of change of the files in them.
+    """
+    named = [
+        [".".join(map(str, file.key)), sha256_of(file.path) or _folder_listing(file.path)]
+        for file in files_of_composition(resolved)
+    ]
+    content = [resolved.composition.model_dump(mode="json", exclude_unset=True), named]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _folder_listing(folder: Path) -> list[list[str | int]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stats = [(path, path.stat()) for path in files]
+    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def _without_folders(

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel
 
+from .benchmark import Benchmark
 from .descriptions import describe_options
 from .errors import PluginError
 from .provider import ProviderSpec
@@ -67,6 +68,17 @@ def check_strategy(strategy: Any) -> tuple[str, type[AggregationStrategy]]:
         raise PluginError(f"strategy {strategy.__name__}: {'; '.join(problems)}")
     _check_describable(strategy.options)
     return strategy.name, strategy
+
+
+def check_benchmark(benchmark: Any) -> tuple[str, Benchmark]:
+    """Check what was handed to `register_benchmarks`; the benchmark has checked its own fields when it was made.
+
+    Raises:
+        PluginError: it is no `Benchmark`.
+    """
+    if not isinstance(benchmark, Benchmark):
+        raise PluginError(f"expected a Benchmark, found {benchmark!r}")
+    return benchmark.name, benchmark
 
 
 def check_checkpoint_source(scheme: Any, resolver: Any) -> tuple[str, Callable[[str], Path]]:

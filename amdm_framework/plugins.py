@@ -8,21 +8,22 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pluggy
 
-from . import __version__, hookspecs
+from . import hookspecs
 from .errors import PluginError, did_you_mean
+from .offers import FRAMEWORK, Distribution, Failure, Offer, Offered, Plugin, clash
 
 if TYPE_CHECKING:
     import click
 
+    from .benchmark import Benchmark
     from .descriptions import InstalledDescription
     from .provider import ProviderSpec
     from .strategies.base import AggregationStrategy
@@ -30,77 +31,12 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "amdm_framework"
 
 Resolver = Callable[[str], Path]
-Offered = TypeVar("Offered")
+
+__all__ = ["FRAMEWORK", "Distribution", "Failure", "Offer", "Plugin", "PluginRegistry", "PluginWarning", "discover"]
 
 
 class PluginWarning(UserWarning):
     """A plugin is broken; everything else works."""
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """An installed package."""
-
-    name: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}"
-
-
-FRAMEWORK = Distribution("amdm-framework", __version__)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A module with hooks, not yet imported.
-
-    Attributes:
-        distribution: the package it comes from.
-        entry_point: its name in that package's metadata.
-        load: imports and returns it.
-    """
-
-    distribution: Distribution
-    entry_point: str
-    load: Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One thing that a plugin could not do.
-
-    Attributes:
-        plugin: whose fault it is.
-        stage: `import`, or the hook.
-        name: what it tried to register, empty where that is unknown.
-        reason: what went wrong.
-        trace: the traceback, for `--debug`.
-    """
-
-    plugin: Plugin
-    stage: str
-    name: str
-    reason: str
-    trace: str
-
-    def __str__(self) -> str:
-        return f"{self.plugin.distribution}: {self.stage}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Offer(Generic[Offered]):
-    """Something a plugin registered.
-
-    Attributes:
-        name: what people write to get it.
-        value: a `ProviderSpec`, a strategy class, or a resolver of checkpoint references.
-        distribution: the package it comes from.
-    """
-
-    name: str
-    value: Offered
-    distribution: Distribution
 
 
 class PluginRegistry:
@@ -141,6 +77,11 @@ class PluginRegistry:
         return {name: offers[0] for name, offers in self._strategies.items() if len(offers) == 1}
 
     @property
+    def benchmarks(self) -> Mapping[str, Offer[Benchmark]]:
+        """The benchmarks that can be used, by name."""
+        return {name: offers[0] for name, offers in self._benchmarks.items() if len(offers) == 1}
+
+    @property
     def checkpoint_sources(self) -> Mapping[str, Resolver]:
         """For every registered scheme what resolves `scheme://name`; a scheme claimed twice raises `PluginError`."""
         return {
@@ -164,6 +105,14 @@ class PluginRegistry:
         """
         return self._find("strategy", "register_strategies", self._strategies, name)
 
+    def benchmark(self, name: str) -> Benchmark:
+        """Return the benchmark behind `--benchmark name`.
+
+        Raises:
+            PluginError: there is none, it is broken, or two distributions claim the name.
+        """
+        return self._find("benchmark", "register_benchmarks", self._benchmarks, name)
+
     def add_commands(self, cli: click.Group) -> None:
         """Let every plugin add its commands. One that fails or replaces an existing command adds none."""
         owners = dict.fromkeys(cli.commands, FRAMEWORK)
@@ -184,6 +133,7 @@ class PluginRegistry:
     def describe(self) -> InstalledDescription:
         """Describe everything installed, broken things included."""
         from .descriptions import (
+            BenchmarkDescription,
             CheckpointSourceDescription,
             InstalledDescription,
             PluginDescription,
@@ -203,6 +153,13 @@ class PluginRegistry:
             details = {fact: getattr(strategy, fact) for fact in facts} if strategy else {}
             options = describe_options(strategy.options) if strategy else ()
             strategies.append(StrategyDescription(*origin, **details, options=options))
+        benchmarks = []
+        for origin, benchmark in self._rows("register_benchmarks", self._benchmarks):
+            details = {}
+            if benchmark:
+                details = {"summary": benchmark.summary, "objective": benchmark.objective}
+                details["figures"] = dict(benchmark.figures)
+            benchmarks.append(BenchmarkDescription(*origin, **details))
         sources = [
             CheckpointSourceDescription(*origin) for origin, _ in self._rows("register_checkpoints", self._checkpoints)
         ]
@@ -219,7 +176,9 @@ class PluginRegistry:
                     reason,
                 )
             )
-        return InstalledDescription(tuple(plugins), tuple(providers), tuple(strategies), tuple(sources))
+        return InstalledDescription(
+            tuple(plugins), tuple(providers), tuple(strategies), tuple(benchmarks), tuple(sources)
+        )
 
     @cached_property
     def _providers(self) -> dict[str, list[Offer[ProviderSpec]]]:
@@ -232,6 +191,12 @@ class PluginRegistry:
         from .plugin_checks import check_strategy
 
         return self._collect("register_strategies", check_strategy)
+
+    @cached_property
+    def _benchmarks(self) -> dict[str, list[Offer[Benchmark]]]:
+        from .plugin_checks import check_benchmark
+
+        return self._collect("register_benchmarks", check_benchmark)
 
     @cached_property
     def _checkpoints(self) -> dict[str, list[Offer[Resolver]]]:
@@ -264,7 +229,7 @@ class PluginRegistry:
                 raise PluginError(f"'{name}' exists already, in {offers[0].distribution}")
             offers.append(Offer(name, value, plugin.distribution))
             if len(offers) > 1:
-                raise PluginError(_clash(offers))
+                raise PluginError(clash(offers))
 
     @contextmanager
     def _attempt(self, plugin: Plugin, stage: str, name: str = "") -> Iterator[None]:
@@ -287,7 +252,7 @@ class PluginRegistry:
     def _find(self, kind: str, hook: str, collected: Mapping[str, Sequence[Offer[Offered]]], name: str) -> Offered:
         offers = collected.get(name, ())
         if len(offers) > 1:
-            raise PluginError(f"{kind} {_clash(offers)}")
+            raise PluginError(f"{kind} {clash(offers)}")
         if offers:
             return offers[0].value
         suspects = [f for f in self.failures if f.stage in ("import", hook)]
@@ -309,7 +274,7 @@ class PluginRegistry:
         rows: dict[tuple[str, Distribution], tuple[str, Offered | None]] = {}
         for name, offers in collected.items():
             for offer in offers:
-                rows[name, offer.distribution] = (_clash(offers), None) if len(offers) > 1 else ("", offer.value)
+                rows[name, offer.distribution] = (clash(offers), None) if len(offers) > 1 else ("", offer.value)
         for failure in self.failures:
             if failure.stage == hook and failure.name:
                 rows.setdefault((failure.name, failure.plugin.distribution), (failure.reason, None))
@@ -370,13 +335,5 @@ def _hooks_of(plugin: Plugin) -> pluggy.HookRelay:
     return manager.hook
 
 
-def _clash(offers: Sequence[Offer[Any]]) -> str:
-    owners = " and ".join(str(offer.distribution) for offer in offers)
-    return (
-        f"'{offers[0].name}' is offered by {owners}, so that neither can be meant by it: uninstall one, or name those "
-        "that shall be loaded in AMDM_LOAD_PLUGINS"
-    )
-
-
 def _refuse_clash(offers: Sequence[Offer[Any]], _name: str) -> NoReturn:
-    raise PluginError(f"checkpoint scheme {_clash(offers)}")
+    raise PluginError(f"checkpoint scheme {clash(offers)}")

@@ -58,7 +58,7 @@ from amdm_shapes_zoo import architecture
 
 sys.path.append(str(Path(__file__).parents[1] / "plugins" / "ip_adapter" / "tests"))
 
-from ip_adapter_files import adapter_tensors
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors
 
 TARGET = 1.00
 BATCHES = (1, 4)

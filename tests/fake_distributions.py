@@ -60,6 +60,27 @@ def register_strategies(register):
     register(Toy)
 """
 
+BENCHMARK = """
+from amdm_framework import hookimpl
+
+@hookimpl
+def register_benchmarks(register):
+    from amdm_framework.benchmark import Benchmark, BenchmarkCase
+    from amdm_framework.scene import Scene
+
+    def benchmark(name, **changes):
+        fields = {
+            "summary": "Captions.",
+            "objective": "bright",
+            "figures": {"bright": "how bright the pictures are", "none": "nothing"},
+            "cases": lambda count, seed: [BenchmarkCase(Scene(caption="a"), seed * 100 + i, i) for i in range(count)],
+            "score": lambda pictures, cases: {"bright": pictures.mean() / 2.55, "none": None},
+        }
+        return Benchmark(name, **{**fields, **changes})
+
+    register(benchmark("NAME"))
+"""
+
 
 def provider_module(name: str) -> str:
     """Return a module that registers one good provider."""
@@ -69,6 +90,11 @@ def provider_module(name: str) -> str:
 def strategy_module(name: str) -> str:
     """Return a module that registers one good strategy."""
     return STRATEGY.replace("NAME", name)
+
+
+def benchmark_module(name: str) -> str:
+    """Return a module that registers one good benchmark, of the brightness of pictures."""
+    return BENCHMARK.replace("NAME", name)
 
 
 def write_distribution(

@@ -25,7 +25,7 @@ from amdm_framework.provider import (
     Step,
 )
 from amdm_framework.scene import Reference, Scene, StrictModel
-from toys import STABLE_DIFFUSION_SCHEDULER
+from amdm_framework.testing.closed_form import STABLE_DIFFUSION_SCHEDULER
 
 
 class ToyLayer(StrictModel):

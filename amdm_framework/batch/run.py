@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import time
@@ -18,8 +16,7 @@ from tqdm import tqdm
 
 from ..composition import ResolvedComposition
 from ..errors import InputError, Problem
-from ..input_files import files_of_composition
-from ..metadata import Device, Dtype, sha256_of, versions_of
+from ..metadata import Device, Dtype, composition_digest, versions_of
 from ..models.context import load_contexts
 from ..picture_files import interrupted_afterwards, prepare_folder, take_name
 from ..plugins import PluginRegistry
@@ -54,33 +51,18 @@ def make_header(
 ) -> Header:
     """Return what the ledger says about all pictures of a run.
 
-    Of the local files that the composition names their contents count; of folders the names, sizes and times of change
-    of the files in them.
-
     Raises:
         InputError: a device that is not here, or an option of the composition that it cannot do.
     """
     target = load_contexts(resolved, plugins, device, dtype)[0]
-    named = [
-        [".".join(map(str, file.key)), sha256_of(file.path) or _folder_listing(file.path)]
-        for file in files_of_composition(resolved)
-    ]
-    content = [resolved.composition.model_dump(mode="json", exclude_unset=True), named]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     versions = versions_of(resolved, plugins)
     return Header(
-        composition=digest,
+        composition=composition_digest(resolved),
         device=cast(Device, target.device.type),
         dtype=cast(Dtype, str(target.dtype).removeprefix("torch.")),
         batch_size=batch_size,
         versions=versions,
     )
-
-
-def _folder_listing(folder: Path) -> list[list[str | int]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    stats = [(path, path.stat()) for path in files]
-    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def run_batch(

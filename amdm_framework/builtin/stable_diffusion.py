@@ -122,4 +122,5 @@ SPEC = ProviderSpec(
     condition_from_scene=condition_from_scene,
     load=load,
     inspect=inspect,
+    contract="amdm_framework.builtin.contract:StableDiffusionContract",
 )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .ablate import ablate
 from .batch import batch
 from .check import check
+from .compare import compare
 from .group import AmdmGroup
 from .installed import plugins, strategies
+from .new_plugin import new_plugin
+from .plugin_check import plugin_check
 from .rerun import rerun
 from .run import run
 from .schema import schema
+from .sweep import sweep
+from .tune import tune
 
 
 @click.group(cls=AmdmGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +33,21 @@ def main(debug: bool) -> None:
     """
 
 
-for _command in (run, batch, check, rerun, plugins, strategies, schema):
+for _command in (
+    run,
+    batch,
+    compare,
+    sweep,
+    ablate,
+    tune,
+    check,
+    rerun,
+    plugins,
+    strategies,
+    schema,
+    new_plugin,
+    plugin_check,
+):
     main.add_command(_command)
 
 __all__ = ["main"]

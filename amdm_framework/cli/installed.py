@@ -14,14 +14,14 @@ from ..plugins import PluginRegistry
 from .results import echo_json, echo_title, json_option
 
 if TYPE_CHECKING:
-    from ..descriptions import OptionDescription, ProviderDescription, StrategyDescription
+    from ..descriptions import BenchmarkDescription, OptionDescription, ProviderDescription, StrategyDescription
 
 
 @click.command()
 @json_option
 @click.pass_obj
 def plugins(registry: PluginRegistry, as_json: bool) -> None:
-    """List what is installed: models, strategies and weights, where they come from, and the options they take."""
+    """List what is installed: models, strategies, benchmarks and weights, where they come from, and the options they take."""
     installed = registry.describe()
     if as_json:
         echo_json(asdict(installed))
@@ -35,6 +35,11 @@ def plugins(registry: PluginRegistry, as_json: bool) -> None:
         echo_title(title)
         for one in described:
             _echo_described(one)
+    if installed.benchmarks:
+        click.echo()
+        echo_title("benchmarks")
+        for benchmark in installed.benchmarks:
+            _echo_benchmark(benchmark)
     if installed.checkpoint_sources:
         click.echo()
         echo_title("checkpoint sources")
@@ -105,6 +110,14 @@ def _echo_described(one: ProviderDescription) -> None:
     click.echo(f"  {click.style(one.name, bold=True)}  ({one.distribution} {one.version})  {one.summary or one.status}")
     _echo_reason(one.reason)
     _echo_options(one.options)
+
+
+def _echo_benchmark(one: BenchmarkDescription) -> None:
+    click.echo(f"  {click.style(one.name, bold=True)}  ({one.distribution} {one.version})  {one.summary or one.status}")
+    _echo_reason(one.reason)
+    width = max(map(len, one.figures), default=0)
+    for name, meaning in one.figures.items():
+        click.echo(f"      {name.ljust(width)}  {meaning}{' (the objective)' if name == one.objective else ''}")
 
 
 def _echo_options(options: Sequence[OptionDescription]) -> None:

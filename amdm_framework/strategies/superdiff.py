@@ -22,6 +22,7 @@ from .base import (
     WindowedStrategy,
     WindowOptions,
     expect_length,
+    per_sample_norm,
     sample_metrics,
 )
 
@@ -116,8 +117,8 @@ def and_weights(
 
         sum_j <d_i, d_j> delta_j = (centred(|v_i|^2 / 2 - (1 - g) <eps_u, v_i> - noise <z, v_i> / drift)) / g - <m, d_i>
 
-    Solved in float64: the sums run over all values of a latent and subtract. Models with equal predictions get equal
-    weights.
+    Solved in float64: the sums run over all values of a latent and subtract. Models with equal predictions (up
+    to the rounding of their dtype) get equal weights.
 
     Args:
         step: the step about to be taken.
@@ -136,6 +137,9 @@ def and_weights(
         return equal
     mean = wide.mean(0)
     deviations = wide - mean
+    # Rounding is no deviation: the weights that would even it out are as large as it is small.
+    rounding = 8 * torch.finfo(predictions.dtype).eps * per_sample_norm(mean)
+    deviations = torch.stack([torch.where(per_sample_norm(one) <= rounding, 0.0, one) for one in deviations])
     offset = (1 - guidance_scale) * unconditional.double() + (step.noise / step.drift) * noise.double()
     # |v_i|^2 / 2 in terms of d_i: |m|^2 / 2, common to all, drops out before anything is subtracted.
     right = 0.5 * (deviations * deviations).flatten(2).sum(-1) + (deviations * (mean - offset)).flatten(2).sum(-1)

@@ -1,1 +1,28 @@
-"""The contract kit: tests that every provider and strategy must pass, for authors of plugins. Needs pytest."""
+"""The contract kit: tests that every provider and strategy must pass, for authors of plugins. Needs pytest.
+
+from amdm_framework.testing import ProviderContract
+
+class MyModelContract(ProviderContract): ...      # in `amdm_plugin_my_model/contract.py`, see provider_contract.py
+
+from amdm_plugin_my_model.contract import MyModelContract as TestContract      # the plugin's test file
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .provider_contract import ProviderContract as ProviderContract
+    from .strategy_contract import StrategyContract as StrategyContract
+
+_HOMES = {"ProviderContract": "provider_contract", "StrategyContract": "strategy_contract"}
+
+__all__ = ["ProviderContract", "StrategyContract"]
+
+
+def __getattr__(name: str) -> Any:
+    # Pytest imports this package at every start where the framework is installed: nothing heavy comes with it.
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

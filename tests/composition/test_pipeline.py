@@ -21,8 +21,8 @@ from amdm_framework.scene import Scene
 from amdm_framework.strategies.amdm import AMDM
 from amdm_framework.strategies.composable import Composable
 from amdm_framework.strategies.slerp import Slerp
+from amdm_framework.testing.closed_form import ToyProvider, initial_latents, make_strategy, toy_providers
 from toy_plugin import ToyCondition, toy_registry
-from toys import ToyProvider, initial_latents, make_strategy, toy_providers
 
 BUILT_IN = discover({"AMDM_NO_PLUGINS": "1"})
 TOYS = toy_registry()

@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 import yaml
-from interactdiffusion_files import extension_weights, write_flat, write_folder, write_original
-from ip_adapter_files import adapter_tensors, picture, write_adapter, write_encoder
-from migc_files import original_tensors, write
+from interactdiffusion_files import extension_weights, write_flat, write_original
+from ip_adapter_files import picture, write_adapter
+from migc_files import write
 from safetensors.torch import save_file
 
 from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder, write_single_file
+from amdm_plugin_interactdiffusion.tiny_model import write_folder
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors, write_encoder
+from amdm_plugin_migc.tiny_model import original_tensors
 
 SCENE: dict[str, Any] = {
     "caption": "a girl drinks",

@@ -15,8 +15,6 @@ from fuzzed_files import composition_of, lora_tensors
 from fuzzing import amdm, cases
 from hypothesis import given
 from hypothesis import strategies as st
-from ip_adapter_files import adapter_tensors
-from migc_files import original_tensors
 from mutations import VALUES, damaged_bytes
 from safetensors.torch import load_file, save_file
 from watching import watched
@@ -24,6 +22,8 @@ from watching import watched
 from amdm_framework.errors import AMDMError
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.testing.tiny_models import TINY_UNET, build_unet
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors
+from amdm_plugin_migc.tiny_model import original_tensors
 
 
 def examine_and_load(provider: str, **options: Any) -> None:

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("plugins/*/pyproject.toml"))]
-PROJECTS += list(REPOSITORY.glob("zoo/pyproject.toml"))
+PROJECTS += [*REPOSITORY.glob("zoo/pyproject.toml"), *sorted(REPOSITORY.glob("examples/*/pyproject.toml"))]
 OURS = {tomllib.loads(file.read_text())["project"]["name"] for file in PROJECTS}
 
 

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 PLUGINS = [file.parent for file in sorted(REPOSITORY.glob("plugins/*/pyproject.toml"))]
 FOLDERS = [REPOSITORY, *PLUGINS]
 FOLDERS += [p.parent for p in REPOSITORY.glob("zoo/pyproject.toml")]
+FOLDERS += [p.parent for p in sorted(REPOSITORY.glob("examples/*/pyproject.toml"))]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -91,9 +92,14 @@ def test_a_wheel_holds_only_its_package(build_wheel, folder):
         metadata = email.message_from_bytes(wheel.read(next(n for n in names if n.endswith(".dist-info/METADATA"))))
     packages = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert packages == {metadata["Name"].replace("-", "_")}
-    assert not [name for name in names if "/tests/" in name or "__pycache__" in name]
+    # The templates of new plugins are packages with tests of their own.
+    assert not [name for name in names if "/tests/" in name and "/templates/" not in name]
+    assert not [name for name in names if "__pycache__" in name or "_cache/" in name]
     if folder == REPOSITORY:
         assert "amdm_framework/py.typed" in names
+        for kind in ("provider", "strategy"):
+            assert f"amdm_framework/templates/{kind}/.github/workflows/test.yml" in names
+            assert f"amdm_framework/templates/{kind}/tests/test_example.py" in names
         assert any(name.endswith("licenses/LICENSE") for name in names)
     else:
         needs = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from amdm_framework import __version__
 from amdm_framework.descriptions import OptionDescription, describe_options
 from amdm_framework.plugins import PluginWarning, discover
-from fake_distributions import provider_module, strategy_module
+from fake_distributions import benchmark_module, provider_module, strategy_module
 
 
 class Nested(BaseModel):
@@ -87,6 +87,21 @@ def test_everything_installed_is_described(install):
     pull = next(strategy for strategy in described.strategies if strategy.name == "pull")
     assert (pull.formula, pull.space, pull.privileged_target, pull.source) == ("x' = x", "x0", True, "this test")
     assert [option.name for option in pull.options] == ["pull"]
+
+
+def test_benchmarks_are_described(install):
+    install("first-plugin", benchmark_module("captions"))
+    install("second-plugin", benchmark_module("other") + "    register(benchmark('captions'))\n")
+    with pytest.warns(PluginWarning):
+        described = discover().describe().benchmarks
+    other = next(benchmark for benchmark in described if benchmark.name == "other")
+    assert (other.status, other.summary, other.objective) == ("ok", "Captions.", "bright")
+    assert other.figures == {"bright": "how bright the pictures are", "none": "nothing"}
+    clashing = [benchmark for benchmark in described if benchmark.name == "captions"]
+    assert [(one.distribution, one.status, one.figures) for one in clashing] == [
+        ("first-plugin", "broken", {}),
+        ("second-plugin", "broken", {}),
+    ]
 
 
 def test_the_built_ins_are_described_completely():

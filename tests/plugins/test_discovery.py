@@ -13,12 +13,13 @@ import pytest
 from amdm_framework import __version__
 from amdm_framework.errors import PluginError
 from amdm_framework.plugins import PluginRegistry, PluginWarning, discover
-from fake_distributions import provider_module, strategy_module, write_distribution
+from fake_distributions import benchmark_module, provider_module, strategy_module, write_distribution
 
 
 def used(registry: PluginRegistry) -> PluginRegistry:
     """Call all hooks."""
-    assert all(kind is not None for kind in (registry.providers, registry.strategies, registry.checkpoint_sources))
+    kinds = (registry.providers, registry.strategies, registry.benchmarks, registry.checkpoint_sources)
+    assert all(kind is not None for kind in kinds)
     return registry
 
 
@@ -180,6 +181,39 @@ def test_a_malformed_strategy_is_refused(install, call, reason):
     assert reason in str(caught[0].message)
     assert "pull" not in registry.strategies
     assert registry.strategy("amdm") is not None
+
+
+MALFORMED_BENCHMARKS = [
+    ("register('bad')", "expected a Benchmark, found 'bad'"),
+    ("register(benchmark('Bad'))", "name must be a lower-case word like 'my_scenes', found 'Bad'"),
+    ("register(benchmark('bad', summary=''))", "summary must be a text, found ''"),
+    ("register(benchmark('bad', figures={}))", "figures must be one line of text for every figure's name, found {}"),
+    ("register(benchmark('bad', figures={'bright': 1}))", "figures must be one line of text"),
+    ("register(benchmark('bad', objective='dark'))", "objective must be one of the figures bright, none, found 'dark'"),
+    ("register(benchmark('bad', cases=[], score=3))", "cases must be a function, found []; score must be a function"),
+    ("register(benchmark('good'))", "'good' exists already, in mixed-plugin 1.0"),
+]
+
+
+@pytest.mark.parametrize(("call", "reason"), MALFORMED_BENCHMARKS)
+def test_a_malformed_benchmark_is_refused(install, call, reason):
+    install("mixed-plugin", benchmark_module("good") + f"    {call}\n")
+    with pytest.warns(PluginWarning) as caught:
+        registry = used(discover())
+    assert len(caught) == 1 and reason in str(caught[0].message)
+    assert registry.benchmarks.keys() == {"good"}
+
+
+def test_benchmarks_clash_and_are_missed_as_everything_else(install):
+    install("first-plugin", benchmark_module("captions"))
+    install("second-plugin", benchmark_module("captions") + "    register(benchmark('other'))\n")
+    with pytest.warns(PluginWarning):
+        registry = used(discover())
+    assert registry.benchmarks.keys() == {"other"}
+    with pytest.raises(PluginError, match=r"benchmark 'captions' is offered by first-plugin 1\.0 and second-plugin"):
+        registry.benchmark("captions")
+    with pytest.raises(PluginError, match=r"there is no benchmark 'othr'\. Did you mean 'other'\?"):
+        registry.benchmark("othr")
 
 
 def test_all_mistakes_of_a_strategy_are_named_at_once(install):

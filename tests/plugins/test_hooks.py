@@ -7,6 +7,7 @@ import re
 import warnings
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -14,7 +15,7 @@ import amdm_framework
 from amdm_framework import hookspecs
 from amdm_framework.errors import CheckpointError, PluginError
 from amdm_framework.plugins import PluginWarning, discover
-from fake_distributions import provider_module, strategy_module
+from fake_distributions import benchmark_module, provider_module, strategy_module
 
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("register_")}
 
@@ -54,6 +55,16 @@ def test_register_strategies(install):
     install("toy-plugin", strategy_module("pull"))
     strategy = discover().strategy("pull")
     assert strategy(strategy.options(pull=1)).settings.pull == 1
+
+
+def test_register_benchmarks(install):
+    install("toy-plugin", benchmark_module("captions") + '    register(benchmark("second"))\n')
+    registry = discover()
+    benchmark = registry.benchmark("captions")
+    assert benchmark is registry.benchmarks["captions"].value and registry.benchmark("second").name == "second"
+    cases = benchmark.draw_cases(3, seed=2)
+    assert [(case.seed, case.truth) for case in cases] == [(200, 0), (201, 1), (202, 2)]
+    assert benchmark.measure(np.full((3, 8, 8, 3), 51, np.uint8), cases) == {"bright": 20.0, "none": None}
 
 
 COMMANDS = """

@@ -21,7 +21,13 @@ from amdm_framework.sampling.loop import Member, denoise
 from amdm_framework.sampling.trace import Trace
 from amdm_framework.sampling.transition import transitions
 from amdm_framework.strategies.amdm import AMDM
-from toys import STABLE_DIFFUSION_SCHEDULE, ToyProvider, initial_latents, make_strategy, seeded_noise
+from amdm_framework.testing.closed_form import (
+    STABLE_DIFFUSION_SCHEDULE,
+    ToyProvider,
+    initial_latents,
+    make_strategy,
+    seeded_noise,
+)
 
 HERE, THERE = torch.device("cpu"), torch.device("cpu", 1)
 SHAPE = (4, 8, 8)

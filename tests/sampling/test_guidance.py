@@ -15,7 +15,7 @@ from amdm_framework.errors import InputError
 from amdm_framework.provider import NoisePrediction, Step
 from amdm_framework.sampling.guidance import Guidance, Guider
 from amdm_framework.strategies.single import Single
-from toys import initial_latents, make_strategy, run_toys, toy_providers
+from amdm_framework.testing.closed_form import initial_latents, make_strategy, run_toys, toy_providers
 
 SHAPE = (3, 4, 8, 8)
 

@@ -21,7 +21,7 @@ from amdm_framework.strategies.base import AggregationStrategy
 from amdm_framework.strategies.builtin import BUILTIN_STRATEGIES
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.single import Single
-from toys import (
+from amdm_framework.testing.closed_form import (
     STABLE_DIFFUSION_SCHEDULE,
     ToyProvider,
     initial_latents,

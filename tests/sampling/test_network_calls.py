@@ -16,9 +16,9 @@ from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.strategies.amdm import AMDM
 from amdm_framework.strategies.amdm_authors import AMDMAuthors
 from amdm_framework.strategies.base import AggregationStrategy
+from amdm_framework.testing.closed_form import STABLE_DIFFUSION_SCHEDULE
 from amdm_framework.testing.tiny_models import build_text_encoder, build_unet, build_vae, write_tokenizer
 from every_step import EveryStep
-from toys import STABLE_DIFFUSION_SCHEDULE
 
 BATCH, STEPS = 2, 8
 

@@ -14,7 +14,13 @@ from amdm_framework.latents import NoiseSchedule
 from amdm_framework.provider import Step
 from amdm_framework.sampling.transition import to_epsilon, transitions
 from amdm_framework.strategies.single import Single
-from toys import STABLE_DIFFUSION_SCHEDULE, STABLE_DIFFUSION_SCHEDULER, ToyProvider, make_strategy, run_toys
+from amdm_framework.testing.closed_form import (
+    STABLE_DIFFUSION_SCHEDULE,
+    STABLE_DIFFUSION_SCHEDULER,
+    ToyProvider,
+    make_strategy,
+    run_toys,
+)
 
 SHAPE = (2, 4, 8, 8)
 

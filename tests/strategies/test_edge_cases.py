@@ -22,7 +22,13 @@ from amdm_framework.strategies.linear import Linear
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.slerp import Slerp, slerp
 from amdm_framework.strategies.superdiff import SuperDiffOr
-from toys import STABLE_DIFFUSION_SCHEDULE, initial_latents, make_strategy, run_toys, toy_providers
+from amdm_framework.testing.closed_form import (
+    STABLE_DIFFUSION_SCHEDULE,
+    initial_latents,
+    make_strategy,
+    run_toys,
+    toy_providers,
+)
 
 SHAPE = (4, 8, 8)
 

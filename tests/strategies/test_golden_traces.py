@@ -18,7 +18,7 @@ from amdm_framework.strategies import amdm as amdm_module
 from amdm_framework.strategies.amdm import AMDM
 from amdm_framework.strategies.amdm_authors import AMDMAuthors
 from amdm_framework.strategies.base import AggregationStrategy
-from toys import ToyProvider, make_strategy, run_toys
+from amdm_framework.testing.closed_form import ToyProvider, make_strategy, run_toys
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "amdm"
 PAPER = sorted(path.stem for path in GOLDEN.glob("paper_*.json"))

@@ -20,7 +20,7 @@ from amdm_framework.strategies.epsilon_average import EpsilonAverage
 from amdm_framework.strategies.instance_relay import InstanceRelay, instance_shift
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.single import Single
-from toys import initial_latents, make_strategy, run_toys, toy_providers
+from amdm_framework.testing.closed_form import initial_latents, make_strategy, run_toys, toy_providers
 
 SHAPE = (4, 8, 8)
 STEPS = 8

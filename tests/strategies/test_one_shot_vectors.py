@@ -18,7 +18,7 @@ from amdm_framework.strategies.epsilon_average import EpsilonAverage
 from amdm_framework.strategies.linear import Linear
 from amdm_framework.strategies.slerp import Slerp
 from amdm_framework.strategies.superdiff import SuperDiffAnd, SuperDiffOr
-from toys import make_strategy
+from amdm_framework.testing.closed_form import make_strategy
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "amdm"
 FACTS = json.loads((GOLDEN / "strategies.json").read_text())

@@ -14,7 +14,7 @@ from amdm_framework.sampling.loop import StepReport
 from amdm_framework.sampling.transition import Transition
 from amdm_framework.scene import StrictModel
 from amdm_framework.strategies.base import Advance, AggregationStrategy, Evaluation, ProviderState, advance_together
-from toys import initial_latents, make_strategy, run_toys, toy_providers
+from amdm_framework.testing.closed_form import initial_latents, make_strategy, run_toys, toy_providers
 
 SHAPE = (4, 8, 8)
 

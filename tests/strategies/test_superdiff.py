@@ -22,7 +22,14 @@ from amdm_framework.strategies.superdiff import (
     log_density_changes,
     or_weights,
 )
-from toys import STABLE_DIFFUSION_SCHEDULE, ToyProvider, initial_latents, make_strategy, run_toys, toy_providers
+from amdm_framework.testing.closed_form import (
+    STABLE_DIFFUSION_SCHEDULE,
+    ToyProvider,
+    initial_latents,
+    make_strategy,
+    run_toys,
+    toy_providers,
+)
 
 SHAPE = (4, 16, 16)
 

@@ -12,12 +12,15 @@ from click.testing import CliRunner, Result
 # Each plugin's own tests know how to write its files.
 sys.path.extend(str(path) for path in sorted(Path(__file__).parents[2].glob("plugins/*/tests")))
 
-from interactdiffusion_files import write_folder, write_original
-from ip_adapter_files import adapter_tensors, picture, write_adapter, write_encoder
-from migc_files import converted_tensors, original_tensors, write
+from interactdiffusion_files import write_original
+from ip_adapter_files import picture, write_adapter
+from migc_files import converted_tensors, write
 
 from amdm_framework.cli import main
 from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder
+from amdm_plugin_interactdiffusion.tiny_model import write_folder
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors, write_encoder
+from amdm_plugin_migc.tiny_model import original_tensors
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from amdm_framework.plugins import discover
 from amdm_framework.yaml_files import parse_yaml
 
 PAGES = Path(__file__).parents[2] / "docs" / "models"
-MODELS = ("interactdiffusion", "ip_adapter", "migc")
+MODELS = ("gligen", "interactdiffusion", "ip_adapter", "migc")
 
 
 def options_table(options: Sequence[OptionDescription]) -> str:

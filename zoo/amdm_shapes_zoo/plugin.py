@@ -1,4 +1,6 @@
-"""Announces the zoo to the framework: `zoo://base` in a composition leads into this package; `amdm bench shapes`."""
+"""Announces the zoo to the framework: `zoo://base` in a composition leads into this package; `amdm bench shapes`; the
+benchmark `shapes` of the framework's own commands.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,8 @@ from amdm_framework.errors import CheckpointError, did_you_mean
 if TYPE_CHECKING:
     import click
 
+    from amdm_framework.benchmark import Benchmark
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -19,6 +23,14 @@ WEIGHTS = Path(__file__).parent / "weights"
 def register_checkpoints(register: Callable[[str, Callable[[str], Path]], None]) -> None:
     """Register the scheme `zoo`."""
     register("zoo", find_weights)
+
+
+@hookimpl
+def register_benchmarks(register: Callable[[Benchmark], None]) -> None:
+    """Register the benchmark `shapes`."""
+    from amdm_shapes_zoo.bench.benchmark import BENCHMARK
+
+    register(BENCHMARK)
 
 
 @hookimpl

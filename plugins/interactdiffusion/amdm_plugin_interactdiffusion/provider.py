@@ -245,4 +245,5 @@ SPEC = ProviderSpec(
     condition_from_scene=condition_from_scene,
     load=load,
     inspect=inspect,
+    contract="amdm_plugin_interactdiffusion.contract:InteractDiffusionContract",
 )

@@ -10,11 +10,12 @@ import pytest
 # Tests are imported one by one (importlib mode), which leaves the helpers beside them out of the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from interactdiffusion_files import load_context, write_folder, write_original
+from interactdiffusion_files import load_context, write_original
 
 from amdm_framework.testing.tiny_models import write_diffusers_folder
 from amdm_plugin_interactdiffusion.options import InteractDiffusionOptions
 from amdm_plugin_interactdiffusion.provider import InteractDiffusionProvider, load
+from amdm_plugin_interactdiffusion.tiny_model import write_folder
 
 
 @pytest.fixture(scope="session")

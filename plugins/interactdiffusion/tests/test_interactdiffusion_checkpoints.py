@@ -17,7 +17,6 @@ from interactdiffusion_files import (
     original_contents,
     read_manifest,
     write_flat,
-    write_folder,
     write_original,
 )
 from safetensors.torch import load_file
@@ -31,6 +30,7 @@ from amdm_framework.testing.tiny_models import TEXT_WIDTH, TINY_UNET, write_diff
 from amdm_plugin_interactdiffusion.checkpoint import InteractDiffusionCheckpoint, checkpoint_at, load_networks
 from amdm_plugin_interactdiffusion.fuser import install_fusers
 from amdm_plugin_interactdiffusion.grounding_tokens import GroundingTokenizer
+from amdm_plugin_interactdiffusion.tiny_model import write_folder
 
 
 def _context(dtype: torch.dtype = torch.float32) -> LoadContext:

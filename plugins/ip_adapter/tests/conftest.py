@@ -12,12 +12,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ip_adapter_files import adapter_tensors, write_adapter, write_encoder
+from ip_adapter_files import write_adapter
 
 from amdm_framework.models.context import LoadContext
 from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder
 from amdm_plugin_ip_adapter.options import IPAdapterOptions
 from amdm_plugin_ip_adapter.provider import IPAdapterProvider, load
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors, write_encoder
 
 
 @dataclass(frozen=True)

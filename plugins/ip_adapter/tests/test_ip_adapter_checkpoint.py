@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from ip_adapter_files import TINY_ENCODER, adapter_tensors, write_adapter
+from ip_adapter_files import write_adapter
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
@@ -23,6 +23,7 @@ from amdm_framework.testing.tiny_models import TINY_UNET, build_unet
 from amdm_plugin_ip_adapter.checkpoint import check_adapter, cross_attention_layers
 from amdm_plugin_ip_adapter.image_encoder import build_image_encoder, find_image_encoder, open_image_encoder
 from amdm_plugin_ip_adapter.provider import inspect, load
+from amdm_plugin_ip_adapter.tiny_model import TINY_ENCODER, adapter_tensors
 
 MANIFESTS = Path(__file__).parent / "manifests"
 ENCODER = CLIPVisionConfig(**TINY_ENCODER)

@@ -15,9 +15,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.strategies.amdm import AMDM
+from amdm_framework.testing.closed_form import make_strategy
 from amdm_plugin_ip_adapter.condition import IPAdapterCondition, ReferencePicture
 from amdm_plugin_ip_adapter.strength import Strength
-from toys import make_strategy
 
 STEPS = 3
 BLOCKS = {"down": {"block_0": 0.6}, "mid": 0.3, "up": {"block_1": [0.0, 0.8]}}

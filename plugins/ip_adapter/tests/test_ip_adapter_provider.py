@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from ip_adapter_files import adapter_tensors, picture, write_adapter
+from ip_adapter_files import picture, write_adapter
 from PIL import Image
 
 from amdm_framework.errors import InputError
@@ -18,6 +18,7 @@ from amdm_plugin_ip_adapter.condition import IPAdapterCondition, ReferencePictur
 from amdm_plugin_ip_adapter.image_encoder import preprocess
 from amdm_plugin_ip_adapter.provider import IPAdapterProvider
 from amdm_plugin_ip_adapter.strength import BlockScales, Strength
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors
 
 LONG = "a bird on a branch in the rain, " * 4
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.ip_adapter import IPAdapterMixin
-from ip_adapter_files import adapter_tensors
 from ip_adapter_golden import float32_context
 from pydantic import ValidationError
 
@@ -14,6 +13,7 @@ from amdm_framework.models.checkpoints import build_on_meta
 from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, TINY_UNET, build_unet
 from amdm_plugin_ip_adapter.checkpoint import attach_adapter, cross_attention_layers
 from amdm_plugin_ip_adapter.strength import BlockScales, Strength
+from amdm_plugin_ip_adapter.tiny_model import adapter_tensors
 
 ALL = set(range(1, 32, 2))
 

@@ -177,7 +177,7 @@ class InstanceAttention:
         self._blocks = blocks
         self._levels = len(unet.config.down_block_types)
         for name, attention in self.layers.items():
-            attention.set_processor(InstanceCrossAttention(blocks.get(name)))
+            attention.set_processor(InstanceCrossAttention(blocks.get(name)).eval())
 
     @contextmanager
     def during(self, run: InstanceRun, index: int, rows: Rows) -> Iterator[None]:

@@ -10,10 +10,11 @@ import pytest
 # Tests are imported one by one (importlib mode), which leaves the helpers beside them out of the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from migc_files import MIGCFiles, original_tensors, write
+from migc_files import MIGCFiles, write
 
 from amdm_framework.testing.tiny_models import TINY_UNET, write_diffusers_folder
 from amdm_plugin_migc.provider import MIGCProvider
+from amdm_plugin_migc.tiny_model import original_tensors
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from migc_files import TINY_LAYERS, MIGCFiles, converted_tensors, original_tensors, write
+from migc_files import MIGCFiles, converted_tensors, write
 from migc_goldens import GOLDEN
 
 from amdm_framework.errors import CheckpointError
@@ -18,6 +18,7 @@ from amdm_framework.models.tensor_files import read_tensors
 from amdm_framework.testing.tiny_models import SD_TOPOLOGY_UNET, TINY_UNET
 from amdm_plugin_migc.checkpoint import block_sizes, layer_names, load_block, read_blocks
 from amdm_plugin_migc.modules import MIGCBlock
+from amdm_plugin_migc.tiny_model import TINY_LAYERS, original_tensors
 
 Tensors = dict[str, torch.Tensor]
 

@@ -1,4 +1,4 @@
-"""Providers in closed form, and a way to run them through the real denoising loop."""
+"""Providers in closed form, and a way to run them through the real denoising loop. Needs no weights and no pytest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ STABLE_DIFFUSION_SCHEDULE = NoiseSchedule.from_scheduler_config(STABLE_DIFFUSION
 
 
 class ToyProvider(EpsilonProvider):
-    """Predicts a x + b cos(c t / 1000) pattern; its unconditional half is half of that."""
+    """Predicts a x + b cos(c t / 1000) pattern; its unconditional half is half of that.
+
+    Attributes:
+        calls: the steps at which it was evaluated so far.
+        not_a_number_at: the index of a step at which all it predicts is NaN.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class ToyProvider(EpsilonProvider):
         self.default_size = (8 * pattern.shape[-2], 8 * pattern.shape[-1])
         self.pattern, self.a, self.b, self.c = pattern, a, b, c
         self.calls: list[Step] = []
+        self.not_a_number_at: int | None = None
 
     def encode(self, conditions: Sequence[Any], settings: RunSettings) -> None:
         return None
@@ -54,6 +60,8 @@ class ToyProvider(EpsilonProvider):
     def predict_noise(self, latents: torch.Tensor, step: Step, conditioning: Any) -> NoisePrediction:
         self.calls.append(step)
         prediction = self.a * latents + self.b * math.cos(self.c * step.timestep / 1000) * self.pattern
+        if step.index == self.not_a_number_at:
+            prediction = torch.full_like(prediction, math.nan)
         return NoisePrediction(prediction, 0.5 * prediction if step.guided else None)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

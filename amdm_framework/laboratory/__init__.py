@@ -1,0 +1,1 @@
+"""Drawing variants of one composition side by side: which strategy, which settings, which members."""

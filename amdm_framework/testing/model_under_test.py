@@ -1,0 +1,228 @@
+"""A tiny model on disk and in memory, and the runs that the tests of a contract make with it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel
+
+from ..composition import Composition, ResolvedComposition, ResolvedMember
+from ..input_files import InputFile, files_of_composition
+from ..models.context import LoadContext
+from ..models.weight_sharing import WeightStore
+from ..provider import EpsilonProvider, NoisePrediction, ProviderSpec, RunSettings, Step
+from ..sampling.guidance import Guidance
+from ..scene import Scene, StrictModel
+from ..strategies.single import Single
+
+if TYPE_CHECKING:
+    from .provider_contract import ProviderContract
+
+STEPS = 4
+"""Steps of the grid of all runs."""
+
+HALF = torch.bfloat16
+"""Of the two half precisions the one in which a CPU has all operations."""
+
+TOLERANCE = 1e-4
+"""How far float32 results of equal computations may be apart, as a share of the largest value."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Encoded conditions of a batch, and its latents.
+
+    Attributes:
+        provider: that encoded them.
+        conditioning: what its `encode` returned.
+        latents: (B, C, H, W) float32.
+    """
+
+    provider: EpsilonProvider
+    conditioning: Any
+    latents: torch.Tensor
+
+    @torch.inference_mode()
+    def predict(self, index: int = 1, guided: bool = True, timestep: int | None = None) -> NoisePrediction:
+        """Ask the provider at one step of the grid, about its timestep or another."""
+        trained = self.provider.noise_schedule.num_train_timesteps
+        usual = trained * (STEPS - index) // STEPS - 1
+        step = Step(index, STEPS, usual if timestep is None else timestep, guided)
+        return self.provider.predict_noise(self.latents, step, self.conditioning)
+
+
+class ModelUnderTest:
+    """The tiny model of a contract, loaded once for all of its tests.
+
+    Args:
+        contract: says which model, and what it is asked for.
+        folder: empty; the model's files are written to it.
+
+    Attributes:
+        spec: of the provider.
+        block: the options as the contract gave them.
+        scenes: what is drawn.
+    """
+
+    def __init__(self, contract: ProviderContract, folder: Path) -> None:
+        self.spec: ProviderSpec = contract.spec
+        self.sizes = contract.sizes
+        self.half_precision_tolerance = contract.half_precision_tolerance
+        self.folder = folder
+        self.block = contract.options(folder)
+        self.scenes = contract.scenes(folder)
+
+    @cached_property
+    def options(self) -> BaseModel:
+        """The checked options."""
+        return self.spec.options.model_validate(self.block)
+
+    @cached_property
+    def conditions(self) -> list[BaseModel]:
+        """What the model takes from each scene."""
+        return [self.spec.condition_from_scene(scene, self.options) for scene in self.scenes]
+
+    @cached_property
+    def loaded_with(self) -> LoadContext:
+        """What `provider` is loaded with."""
+        return self.context()
+
+    @cached_property
+    def provider(self) -> EpsilonProvider:
+        """The model in float32. Tests that change it in any way load their own."""
+        return self.load(self.loaded_with)
+
+    @cached_property
+    def half_provider(self) -> EpsilonProvider:
+        """The model in half precision."""
+        return self.load(self.context(HALF))
+
+    def context(
+        self, dtype: torch.dtype = torch.float32, weights: WeightStore | None = None, folder: Path | None = None
+    ) -> LoadContext:
+        """Return what the model is loaded with."""
+        return LoadContext(torch.device("cpu"), dtype, folder or self.folder, weights=weights or WeightStore())
+
+    def load(self, context: LoadContext | None = None, block: Mapping[str, Any] | None = None) -> EpsilonProvider:
+        """Load the model again.
+
+        Args:
+            context: [float32, and weights shared with nobody].
+            block: other options than the contract's.
+        """
+        options = self.options if block is None else self.spec.options.model_validate(dict(block))
+        provider = self.spec.load(options, context or self.context())
+        provider.name = self.spec.name
+        return provider
+
+    def files(self) -> list[InputFile]:
+        """Return the files and folders that the options name, with keys within the block."""
+        composition = Composition.model_validate({"providers": [{"use": self.spec.name, **self.block}]})
+        # Conditions have files as well, but those of a composition's block alone, which has none here.
+        spec = self.spec.model_copy(update={"condition": StrictModel})
+        member = ResolvedMember(self.spec.name, spec, self.options, Guidance(), {}, self.folder)
+        resolved = ResolvedComposition(composition, [member], Single(Single.options()), self.folder)
+        return [InputFile(file.key[2:], file.path, file.declared) for file in files_of_composition(resolved)]
+
+    def settings(
+        self,
+        seeds: Sequence[int],
+        *,
+        size: tuple[int, int] | None = None,
+        guided: bool = True,
+        sequential: bool = False,
+    ) -> RunSettings:
+        """Return the facts of a run."""
+        height, width = size or self.sizes[0]
+        return RunSettings(height, width, STEPS, guided, tuple(seeds), sequential)
+
+    def latents(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return (B, C, H, W) normal noise, each image's from its seed."""
+        space = self.provider.latent_space
+        height, width = (side // space.scale for side in size or self.sizes[0])
+        rows = [
+            torch.randn(space.channels, height, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
+        return torch.stack(rows)
+
+    def run(
+        self,
+        conditions: Sequence[BaseModel] | None = None,
+        *,
+        provider: EpsilonProvider | None = None,
+        seeds: Sequence[int] | None = None,
+        size: tuple[int, int] | None = None,
+        guided: bool = True,
+        sequential: bool = False,
+    ) -> Run:
+        """Encode conditions [all of them], image i with seed i."""
+        provider = provider or self.provider
+        conditions = self.conditions if conditions is None else conditions
+        seeds = range(len(conditions)) if seeds is None else seeds
+        settings = self.settings(seeds, size=size, guided=guided, sequential=sequential)
+        with torch.inference_mode():
+            conditioning = provider.encode(conditions, settings)
+        return Run(provider, conditioning, self.latents(seeds, size))
+
+    def with_changes(self, scene: Scene, **changes: Any) -> BaseModel:
+        """Return the condition of a scene of which some keys are replaced."""
+        return self.spec.condition_from_scene(scene.model_copy(update=changes), self.options)
+
+
+def distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return the largest difference of two tensors as a share of the largest value."""
+    largest = max(float(first.abs().max()), float(second.abs().max()), 1e-12)
+    return float((first.float() - second.float()).abs().max()) / largest
+
+
+def assert_alike(first: NoisePrediction, second: NoisePrediction, message: str, tolerance: float = TOLERANCE) -> None:
+    """Check that both halves of two predictions are equal, up to rounding or, with tolerance 0, bit for bit."""
+    for half in ("unconditional", "conditional"):
+        one, other = getattr(first, half), getattr(second, half)
+        assert (one is None) == (other is None), f"{message}: the {half} half is None in one of them only"
+        if one is not None:
+            assert one.shape == other.shape, f"{message}: {half} halves of shapes {one.shape} and {other.shape}"
+            found = distance(one, other)
+            assert found <= tolerance, f"{message}: the {half} halves differ by {found:.2g} of the largest value"
+
+
+def row(prediction: NoisePrediction, image: int) -> NoisePrediction:
+    """Return what was predicted for one image of a batch, as a batch of one."""
+    unconditional = prediction.unconditional
+    return NoisePrediction(
+        prediction.conditional[image, None], None if unconditional is None else unconditional[image, None]
+    )
+
+
+def copied_block(block: Mapping[str, Any], key: Sequence[str | int], value: Any) -> dict[str, Any]:
+    """Return options with another value at one key."""
+    changed: Any = copy.deepcopy(dict(block))
+    place = changed
+    for part in key[:-1]:
+        place = place[part]
+    place[key[-1]] = value
+    result: dict[str, Any] = changed
+    return result
+
+
+def first_tensor(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return the first tensor among the arguments of a call."""
+    tensors = (value for value in (*arguments, *keywords.values()) if isinstance(value, torch.Tensor))
+    return next(tensors, None)
+
+
+def held_bytes(*providers: EpsilonProvider) -> int:
+    """Return the bytes of all distinct parameters of some providers."""
+    parameters = {
+        parameter
+        for provider in providers
+        for module in provider.modules().values()
+        for parameter in module.parameters()
+    }
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)

@@ -1,0 +1,70 @@
+"""What ControlNet is told about one picture: the prompt, the control picture, how strongly and when it acts."""
+
+from __future__ import annotations
+
+from PIL import Image
+from pydantic import Field
+
+from amdm_framework.scene import Reference, Scene
+
+from .options import ControlNetOptions, ControlStrength
+
+
+class ControlNetCondition(ControlStrength):
+    """One picture's prompt and control picture."""
+
+    prompt: str = Field(default="", description="The whole picture in words.")
+    negative: str = Field(default="", description="What the picture should not show.")
+    control: Reference = Field(description="The control picture, finished: edges, a depth map, a pose.")
+
+
+def condition_from_scene(scene: Scene, options: ControlNetOptions) -> ControlNetCondition:
+    """Take the caption and the reference of the wanted role from a scene.
+
+    Raises:
+        ValueError: the scene has no such reference or several, it is about one instance only, or its file is no
+            picture of 8 bits.
+    """
+    wanted = [reference for reference in scene.references if reference.role == options.role]
+    if not wanted:
+        roles = sorted({reference.role for reference in scene.references})
+        found = f"its references have the roles {', '.join(roles)}" if roles else "it has no references"
+        raise ValueError(
+            f"ControlNet needs a control picture, and the scene has none of role {options.role!r} ({found}): add "
+            f"`references: [{{role: {options.role}, image: edges.png}}]` to the scene, or set this provider's `role`"
+        )
+    if len(wanted) > 1:
+        raise ValueError(
+            f"the scene has {len(wanted)} references of role {options.role!r}, expected one: a ControlNet obeys one "
+            "control picture; give the others roles of their own, each for a further provider with that `role`"
+        )
+    (control,) = wanted
+    if control.instance is not None:
+        raise ValueError(
+            f"the reference of role {options.role!r} names the instance {control.instance!r}, but a control picture "
+            "is laid over the whole picture: leave `instance` out"
+        )
+    open_control_picture(control)
+    strength = {name: getattr(options, name) for name in ControlStrength.model_fields}
+    return ControlNetCondition(prompt=scene.caption, negative=scene.negative, control=control, **strength)
+
+
+def open_control_picture(reference: Reference) -> Image.Image:
+    """Return a control picture as 8-bit RGB.
+
+    Raises:
+        ValueError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
+    """
+    picture = reference.open()
+    if isinstance(reference.image, Image.Image):
+        mode = reference.image.mode
+    else:
+        with Image.open(reference.image) as stored:
+            mode = stored.mode
+    if mode.startswith(("I", "F")):
+        name = "the control picture" if isinstance(reference.image, Image.Image) else reference.image.name
+        raise ValueError(
+            f"{name} has more than 8 bits per value (mode {mode}), and would turn white where it is cut to 8: scale "
+            "it to the range from 0 to 255 and store it as an 8-bit picture"
+        )
+    return picture
