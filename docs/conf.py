@@ -46,12 +46,9 @@ highlight_language = "text"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "mixed"
+autodoc_default_options = {"exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-
-# A pattern of the table of contents may match nothing; a page that no pattern matches is warned about.
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "furo"
 html_title = f"amdm_framework {release}"

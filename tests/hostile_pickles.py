@@ -9,25 +9,12 @@ import pickle
 import subprocess
 import tarfile
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-
-class Reduce:
-    """Pickles as a call of `function` with `arguments`."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any, state: Any = None) -> None:
-        self.answer = (function, arguments) if state is None else (function, arguments, state)
-
-    def __call__(self) -> None:
-        """Pickle asks that what is called can be; the answer takes its place."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.answer
+from amdm_framework.testing.hostile_files import Reduce, touch, write_legacy, write_plain, write_zip
 
 
 class TrainerState:
@@ -35,11 +22,6 @@ class TrainerState:
 
     def __init__(self) -> None:
         self.callbacks = {"best": torch.zeros(2), "scores": [1, 2]}
-
-
-def touch(path: Path) -> str:
-    """Return the shell command that makes a file."""
-    return f"touch {path}"
 
 
 def hostile_objects(mark: Path) -> dict[str, object]:
@@ -67,21 +49,6 @@ def hostile_objects(mark: Path) -> dict[str, object]:
 
 
 NAMES = list(hostile_objects(Path("mark")))
-
-
-def write_zip(path: Path, hostile: object) -> None:
-    """Write the format of PyTorch since 1.6."""
-    torch.save({"state_dict": {"w": torch.ones(2)}, "other": hostile}, path)
-
-
-def write_legacy(path: Path, hostile: object) -> None:
-    """Write the format of PyTorch before 1.6."""
-    torch.save({"state_dict": {"w": torch.ones(2)}, "other": hostile}, path, _use_new_zipfile_serialization=False)
-
-
-def write_plain(path: Path, hostile: object, protocol: int | None = None) -> None:
-    """Write what `pickle.dump` writes."""
-    path.write_bytes(pickle.dumps(hostile, protocol=protocol))
 
 
 def write_tar(path: Path, hostile: object) -> None:

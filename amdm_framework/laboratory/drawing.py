@@ -172,7 +172,8 @@ class _VariantPipeline(AMDMPipeline):
         )
         self.resolved = resolved
         self.weight_files = dict(zip(self.names, (member.weight_files for member in members), strict=True))
-        self.execution = resolved.composition
+        # Members stay loaded for the next composition.
+        self.execution = resolved.composition.model_copy(update={"release": False})
         self._loader = loader
         self.set_progress_bar_config(disable=True)
 

@@ -73,6 +73,8 @@ class _Text:
                     broken.append(line)
                 while self._length(word) > width and len(word) > 1:
                     fitting = max(1, sum(self._length(word[:end]) <= width for end in range(1, len(word))))
+                    # Behind a dot or an underscore of a key, where there is one.
+                    fitting = max(word.rfind(".", 0, fitting), word.rfind("_", 0, fitting)) + 1 or fitting
                     broken.append(word[:fitting])
                     word = word[fitting:]
                 line = word

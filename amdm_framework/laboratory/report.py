@@ -50,7 +50,11 @@ def make_grid(
             label = f"seed {seed}" if plan.scene is not None else f"case {position + 1}, seed {seed}\n{scene.caption}"
             rows.append(f"{group}\n{label}" if group else label)
             cells.append([_cell(outcome, plan, position, whole) for outcome in of_group])
-    title = name if plan.scene is None else f"{name}: {plan.scene.caption}"
+    title = name
+    if plan.scene is not None:
+        title = f"{name}: {plan.scene.caption}"
+    elif plan.benchmarking is not None:
+        title = f"{name}: {plan.benchmarking.benchmark.summary}"
     return Grid(
         title, _subtitle(outcomes, plan, file), arrangement.columns, rows, cells, _footer(outcomes, plan, whole)
     )

@@ -45,12 +45,13 @@ def run_contract(source: str, on_result: Callable[[CheckResult], None]) -> list[
         PluginError: the module cannot be imported, or has no tests.
     """
     reporter = _Reporter(on_result)
-    with tempfile.TemporaryDirectory() as folder:
-        module = Path(folder, "test_contract.py")
+    with tempfile.TemporaryDirectory(prefix="contract_") as folder:
+        # Of another name every time: pytest takes a module that was imported before.
+        module = Path(folder, f"{Path(folder).name}.py")
         module.write_text(source)
         # Settings, plugins and caches of the folder in which somebody happens to be have no part in this.
         options = ["--disable-plugin-autoload", "-p", "amdm_framework.testing.pytest_plugin", "--import-mode=importlib"]
-        options += [f"--rootdir={folder}", f"--basetemp={folder}/files", "--capture=sys", "--tb=short"]
+        options += [f"--rootdir={folder}", f"--basetemp={folder}/files", "--capture=sys"]
         options += [word for name in ("terminal", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
         code = pytest.main([str(module), *options], plugins=[reporter])
     if reporter.broken:
@@ -91,4 +92,4 @@ def _reason(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
         return ""
     # What a check says about a defect is enough; of any other error the place matters.
     said = isinstance(call.excinfo.value, AssertionError | pytest.fail.Exception | pytest.skip.Exception)
-    return str(call.excinfo.value) if said else report.longreprtext
+    return str(call.excinfo.value) if said else str(call.excinfo.getrepr(style="short", chain=False))

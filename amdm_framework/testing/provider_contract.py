@@ -35,7 +35,8 @@ from .scenes import default_scenes
 from .spec_checks import SpecChecks
 
 
-class ProviderContract(SpecChecks, InputChecks, LoadingChecks, PredictionChecks, RunChecks, ABC):
+# Pytest runs the tests of the last base first: the quickest ones, whose defects explain others.
+class ProviderContract(RunChecks, PredictionChecks, LoadingChecks, InputChecks, SpecChecks, ABC):
     """Base class of a provider's contract: the tests are inherited, the author says what they run on.
 
     Attributes:

@@ -9,21 +9,20 @@ import pytest
 if TYPE_CHECKING:
     from .model_under_test import ModelUnderTest
 
-# Before they are imported, so that a failed check shows the values it compared.
-pytest.register_assert_rewrite(
-    *(
-        f"amdm_framework.testing.{module}"
-        for module in (
-            "input_checks",
-            "loading_checks",
-            "model_under_test",
-            "prediction_checks",
-            "run_checks",
-            "spec_checks",
-            "strategy_contract",
-        )
-    )
+REWRITTEN = (
+    "amdm_framework.testing.input_checks",
+    "amdm_framework.testing.loading_checks",
+    "amdm_framework.testing.model_under_test",
+    "amdm_framework.testing.prediction_checks",
+    "amdm_framework.testing.run_checks",
+    "amdm_framework.testing.spec_checks",
+    "amdm_framework.testing.strategy_contract",
+    "amdm_framework.testing.strategy_runs",
 )
+"""Modules with asserts, of which a failed one shall show the values it compared."""
+
+# Before they are imported.
+pytest.register_assert_rewrite(*REWRITTEN)
 
 
 @pytest.fixture(scope="class")

@@ -160,7 +160,9 @@ def write_diffusers_folder(
         "text_encoder": build_text_encoder(seed if text_seed is None else text_seed, unet.config.cross_attention_dim),
     }
     for name, module in components.items():
-        module.to(dtype).save_pretrained(folder / name, variant=variant, safe_serialization=safe_serialization)
+        if dtype != torch.float32:
+            module.to(dtype)
+        module.save_pretrained(folder / name, variant=variant, safe_serialization=safe_serialization)
         if not safe_serialization and name == "text_encoder":
             _pickle_text_encoder(folder / name, variant)
     write_tokenizer(folder / "tokenizer")

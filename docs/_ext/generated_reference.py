@@ -98,8 +98,21 @@ def strategies(plugins: PluginRegistry) -> str:
     return "\n\n".join(sections)
 
 
+def benchmarks(plugins: PluginRegistry) -> str:
+    """Figures and objective of every installed benchmark."""
+    sections = []
+    for name, offer in sorted(plugins.benchmarks.items()):
+        benchmark = offer.value
+        rows = [f"| `{figure}` | {_cell(meaning)} |" for figure, meaning in benchmark.figures.items()]
+        sections.append(
+            f"## `{name}`\n\n{benchmark.summary} From {offer.distribution}. One number for all: "
+            f"`{benchmark.objective}`.\n\n" + "\n".join(["| figure | meaning |", "|---|---|", *rows])
+        )
+    return "\n\n".join(sections)
+
+
 GENERATED: Mapping[str, Callable[[PluginRegistry], str]] = {
-    function.__name__: function for function in (commands, composition, scene, providers, strategies)
+    function.__name__: function for function in (commands, composition, scene, providers, strategies, benchmarks)
 }
 
 
@@ -108,13 +121,20 @@ def options_table(options: Sequence[OptionDescription]) -> str:
     rows = ["| key | takes | default | meaning |", "|---|---|---|---|"]
     for option in sorted(options, key=lambda option: not option.required):
         takes = " or ".join(word for word in option.type.split(" | ") if word != "null")
-        if option.default is None:
-            default = "required" if option.required else "none"
-        else:
-            default = option.default if isinstance(option.default, str) else json.dumps(option.default)
-            default = f"`{default}`" if default else "empty"
+        default = "required" if option.required else _default_in_words(option.default)
         rows.append(f"| `{option.name}` | {_cell(takes)} | {_cell(default)} | {_cell(option.description)} |")
     return "\n".join(rows)
+
+
+def _default_in_words(default: Any) -> str:
+    if default is None:
+        return "none"
+    if default in ("", [], {}):
+        return "empty"
+    if isinstance(default, Mapping):
+        # A block of its own, whose table follows.
+        return "its own defaults"
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
 def evaluations(strategy_class: type[AggregationStrategy], members: int, options: Mapping[str, Any]) -> int | None:

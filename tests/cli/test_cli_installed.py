@@ -16,12 +16,14 @@ import pytest
 import yaml
 from click.testing import Result
 
+from amdm_framework.cli import group
 from amdm_framework.composition import read_composition, read_scene
 from amdm_framework.errors import InputError
 from amdm_framework.plugins import discover
 from amdm_framework.scene import Scene
 from amdm_framework.schema import composition_schema
 from fake_distributions import write_distribution
+from toy_benchmark import grey_registry
 from toy_plugin import toy_registry
 
 Amdm = Callable[..., Result]
@@ -36,6 +38,15 @@ def test_plugins_lists_everything_with_its_options(home: Path, amdm: Amdm) -> No
     assert {"amdm", "slerp", "single"} <= {one["name"] for one in content["strategies"]}
     options = {option["name"]: option for option in content["providers"][0]["options"]}
     assert options["checkpoint"]["required"] is True and options["vae"]["default"] is None
+
+
+def test_plugins_lists_benchmarks_with_their_figures(monkeypatch: pytest.MonkeyPatch, amdm: Amdm) -> None:
+    monkeypatch.setattr(group, "discover", grey_registry)
+    text = amdm("plugins").stdout
+    assert "\nbenchmarks\n  greys  (amdm-grey 1.0)  Grey pictures.\n" in text
+    assert "      near    nearness to the grey asked for (the objective)\n      bright  brightness\n" in text
+    (content,) = json.loads(amdm("plugins", "--json").stdout)["benchmarks"]
+    assert content["objective"] == "near" and list(content["figures"]) == ["near", "bright"]
 
 
 def test_strategies_explains_one(home: Path, amdm: Amdm) -> None:

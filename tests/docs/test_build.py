@@ -46,7 +46,7 @@ def test_the_way_from_the_sites_root_leads_to_the_first_page(site: Path) -> None
     assert "amdm_framework" in words_of(site / target)
 
 
-def test_the_same_command_is_that_of_make() -> None:
+def test_make_docs_runs_the_same_command() -> None:
     assert "-m sphinx -W --keep-going -c docs . docs/_build/html" in (ROOT / "Makefile").read_text()
 
 
@@ -99,6 +99,13 @@ def test_every_strategy_is_shown_with_its_formula_and_its_source(site: Path, nam
     strategy = PLUGINS.strategy(name)
     for fact in (strategy.summary, strategy.formula, strategy.space, strategy.source):
         assert " ".join(fact.replace("`", "").split()) in shown.replace("`", "")
+
+
+@pytest.mark.parametrize("name", PLUGINS.benchmarks)
+def test_every_benchmark_is_shown_with_its_figures(site: Path, name: str) -> None:
+    shown = words_of(site / "docs/reference/benchmarks.html")
+    for figure, meaning in PLUGINS.benchmark(name).figures.items():
+        assert f"{figure} {meaning.replace('`', '')}" in shown
 
 
 def test_the_cost_of_a_strategy_is_that_of_the_paper(site: Path) -> None:

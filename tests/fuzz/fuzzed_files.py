@@ -14,6 +14,7 @@ from migc_files import write
 from safetensors.torch import save_file
 
 from amdm_framework.testing.tiny_models import TINY_UNET, build_unet, write_diffusers_folder, write_single_file
+from amdm_plugin_controlnet.tiny_model import build_controlnet, write_controlnet
 from amdm_plugin_interactdiffusion.tiny_model import write_folder
 from amdm_plugin_ip_adapter.tiny_model import adapter_tensors, write_encoder
 from amdm_plugin_migc.tiny_model import original_tensors
@@ -72,6 +73,7 @@ def write_home(folder: Path) -> Path:
     write(folder / "MIGC_SD14.ckpt", original_tensors(), others=["global_step"])
     write_adapter(folder / "ip-adapter_sd15.safetensors", adapter_tensors(build_unet(TINY_UNET), "base", seed=1))
     write_encoder(folder / "image_encoder")
+    write_controlnet(folder / "controlnet", build_controlnet(build_unet(TINY_UNET)))
     save_file(lora_tensors(), folder / "lora.safetensors")
     picture(0).save(folder / "style.png")
     (folder / "scene.yaml").write_text(yaml.safe_dump(SCENE))

@@ -32,6 +32,7 @@ TIMES = max(1, CASES // 2000)
 
 BLOCKS = {name: {**block, "base": "sd.safetensors"} for name, block in PROVIDERS.items() if "base" in block}
 BLOCKS["stable_diffusion"] = {"checkpoint": "sd.safetensors"}
+BLOCKS["controlnet"] = {"checkpoint": "controlnet", "base": "sd.safetensors"}
 BLOCKS["gligen"] = {"checkpoint": "sd.safetensors"}
 
 

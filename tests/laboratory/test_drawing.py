@@ -112,9 +112,9 @@ def test_batches_have_the_size_that_was_asked_for_and_steps_are_told() -> None:
     laboratory = Laboratory(REGISTRY, "cpu")
     steps: list[int] = []
     scenes = [Scene(caption=f"scene {k}") for k in range(5)]
-    resolved = composition("providers.0.condition={}")
+    resolved = composition("providers.0.condition={}", "release=true")
     drawn = laboratory.draw(resolved, scenes, range(5), batch_size=2, on_step=lambda: steps.append(1))
-    assert len(steps) == 3 * 4 and len(drawn.pictures) == len(drawn.figures) == 5
+    assert len(LOADED) == 2 and len(steps) == 3 * 4 and len(drawn.pictures) == len(drawn.figures) == 5
     alone = [laboratory.draw(resolved, [scene], [seed]).pictures[0] for seed, scene in enumerate(scenes)]
     for picture, single in zip(drawn.pictures, alone, strict=True):
         assert abs(np.asarray(picture).astype(int) - np.asarray(single)).max() <= 1

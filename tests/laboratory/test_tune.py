@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def score_of(file: Path, count: int = 24, seed: int = 0) -> float:
     judged = cases(count, seed)
     pipeline = AMDMPipeline.from_composition(file, "cpu", plugins=grey_registry())
     pipeline.set_progress_bar_config(disable=True)
-    pictures = [np.asarray(pipeline(case.scene).images[0]) for case in judged]
+    pictures = [np.asarray(picture) for picture in pipeline([case.scene for case in judged]).images]
     return GREYS.measure(np.stack(pictures), judged)["near"] or 0.0
 
 
@@ -164,6 +166,10 @@ def test_killed_and_taken_up_it_ends_as_if_nothing_had_happened(home: Path, monk
     trials = [line for line in whole.stderr.splitlines() if line.startswith("trial")]
     assert [line for line in result.stderr.splitlines() if line.startswith("trial")] == trials[5:]
     assert (home / "study.yaml").read_bytes() == (home / "whole.yaml").read_bytes()
+    # What the kill and the interruption left unfinished is marked so.
+    with closing(sqlite3.connect("study.db")) as database:
+        states = [state for (state,) in database.execute("SELECT state FROM trials")]
+    assert sorted(states) == ["COMPLETE"] * 9 + ["FAIL"] * 2
     # Nothing is left to try, but more can be asked for.
     more = invoke(*command, "--trials", "10")
     assert [line[:11] for line in more.stderr.splitlines() if line.startswith("trial")] == ["trial 10/10"]

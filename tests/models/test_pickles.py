@@ -14,7 +14,8 @@ import torch
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.pickles import Placeholder, load_pickle
 from amdm_framework.models.tensor_files import read_tensors
-from hostile_pickles import NAMES, WRITERS, Reduce, TrainerState, hostile_objects, touch, write_zip
+from amdm_framework.testing.hostile_files import Reduce, touch, write_zip
+from hostile_pickles import NAMES, WRITERS, TrainerState, hostile_objects
 
 
 @pytest.mark.parametrize("foreign_objects", [False, True])

@@ -16,7 +16,7 @@ from amdm_framework.plugins import discover
 from amdm_framework.yaml_files import parse_yaml
 
 PAGES = Path(__file__).parents[2] / "docs" / "models"
-MODELS = ("gligen", "interactdiffusion", "ip_adapter", "migc")
+MODELS = ("controlnet", "gligen", "interactdiffusion", "ip_adapter", "migc")
 
 
 def options_table(options: Sequence[OptionDescription]) -> str:
@@ -46,7 +46,8 @@ def test_the_table_of_options_is_the_plugins(model: str) -> None:
 def test_composition_and_scene_fit_each_other(model: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (PAGES / f"{model}.md").read_text(), re.DOTALL)
     composition, scene = (parse_yaml(block, model) for block in blocks)
-    Image.new("RGB", (8, 8)).save(tmp_path / "oil.png")
+    for name in ("edges.png", "oil.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
     (member,) = read_composition(composition, discover()).members
     assert member.spec.name == model
     member.condition(read_scene(scene, tmp_path))

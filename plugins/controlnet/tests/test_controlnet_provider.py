@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 import pytest
@@ -12,6 +13,7 @@ from controlnet_files import edges
 from amdm_framework.builtin.stable_diffusion import StableDiffusionOptions
 from amdm_framework.builtin.stable_diffusion import load as load_plain
 from amdm_framework.errors import InputError
+from amdm_framework.models.offload import OffloadedWeights
 from amdm_framework.models.stable_diffusion import TextCondition
 from amdm_framework.provider import RunSettings, Step
 from amdm_framework.scene import Reference
@@ -149,6 +151,28 @@ def test_the_base_is_shared_and_left_alone(files):
     assert torch.equal(plain.predict_noise(noise(1), step(), conditioning).conditional, before)
     files_read = {file.component for file in context.weight_files}
     assert files_read == {"unet", "vae", "text_encoder", "controlnet"}
+
+
+class ForgetfulWeights(OffloadedWeights):
+    """What is not on the device cannot be used: outside of its place in main memory a weight is not a number."""
+
+    def take_away(self, tensors: Iterable[torch.Tensor]) -> None:
+        tensors = list(tensors)
+        super().take_away(tensors)
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.data = torch.full_like(self.in_main_memory[tensor], float("nan"))
+
+
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+def test_offloaded_weights_are_there_when_they_are_needed(files, provider, layer_by_layer):
+    expected = predict(provider, MIXED[:3], noise(3), index=1)
+    offloaded = files.load()
+    weights = ForgetfulWeights(torch.device("cpu"))
+    weights.attach(offloaded.modules().values(), layer_by_layer)
+    weights.take_away(list(weights.in_main_memory))
+    with torch.inference_mode():
+        assert torch.equal(predict(offloaded, MIXED[:3], noise(3), index=1), expected)
 
 
 def test_an_error_in_the_network_leaves_nothing_of_the_run_behind(provider):
