@@ -99,15 +99,24 @@ class Reference(StrictModel):
         """Return the picture as 8-bit RGB.
 
         Raises:
-            ValueError: the file is not a picture that can be read.
+            ValueError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
         """
         if isinstance(self.image, Image.Image):
-            return self.image.convert("RGB")
+            return _as_rgb(self.image, f"the picture of role {self.role!r}")
         try:
             with Image.open(self.image) as picture:
-                return picture.convert("RGB")
+                return _as_rgb(picture, self.image.name)
         except (OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"{self.image.name} is not a picture that can be read: {error}") from error
+
+
+def _as_rgb(picture: Image.Image, name: str) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"{name} has more than 8 bits per value (mode {picture.mode}), and would turn white where it is cut to 8: "
+            "scale it to the range from 0 to 255 and store it as an 8-bit picture"
+        )
+    return picture.convert("RGB")
 
 
 class Scene(StrictModel):

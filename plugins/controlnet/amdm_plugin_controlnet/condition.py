@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from PIL import Image
 from pydantic import Field
 
 from amdm_framework.scene import Reference, Scene
@@ -44,27 +43,7 @@ def condition_from_scene(scene: Scene, options: ControlNetOptions) -> ControlNet
             f"the reference of role {options.role!r} names the instance {control.instance!r}, but a control picture "
             "is laid over the whole picture: leave `instance` out"
         )
-    open_control_picture(control)
+    # A file that is no picture is a matter of the scene, so it is told before anything is loaded.
+    control.open()
     strength = {name: getattr(options, name) for name in ControlStrength.model_fields}
     return ControlNetCondition(prompt=scene.caption, negative=scene.negative, control=control, **strength)
-
-
-def open_control_picture(reference: Reference) -> Image.Image:
-    """Return a control picture as 8-bit RGB.
-
-    Raises:
-        ValueError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
-    """
-    picture = reference.open()
-    if isinstance(reference.image, Image.Image):
-        mode = reference.image.mode
-    else:
-        with Image.open(reference.image) as stored:
-            mode = stored.mode
-    if mode.startswith(("I", "F")):
-        name = "the control picture" if isinstance(reference.image, Image.Image) else reference.image.name
-        raise ValueError(
-            f"{name} has more than 8 bits per value (mode {mode}), and would turn white where it is cut to 8: scale "
-            "it to the range from 0 to 255 and store it as an 8-bit picture"
-        )
-    return picture

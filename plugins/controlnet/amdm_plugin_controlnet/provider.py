@@ -23,7 +23,7 @@ from amdm_framework.models.stable_diffusion import StableDiffusionProvider, Text
 from amdm_framework.provider import ProviderReport, ProviderSpec, RunSettings, Step
 
 from .checkpoint import check_controlnet, find_controlnet, load_controlnet, locate_controlnet, open_controlnet
-from .condition import ControlNetCondition, condition_from_scene, open_control_picture
+from .condition import ControlNetCondition, condition_from_scene
 from .options import ControlNetOptions
 
 
@@ -120,7 +120,7 @@ class ControlNetProvider(StableDiffusionProvider):
         hints = {}
         for reference in {id(condition.control): condition.control for condition in conditions}.values():
             try:
-                picture = open_control_picture(reference)
+                picture = reference.open()
             except ValueError as error:
                 raise InputError(str(error)) from error
             pixels = self.processor.preprocess(picture, settings.height, settings.width).to(device, dtype)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from controlnet_files import edges
-from PIL import Image
 from pydantic import ValidationError
 
 from amdm_framework.scene import Instance, Reference, Scene
@@ -48,16 +46,6 @@ def test_another_role():
 def test_scenes_that_do_not_fit(references, message):
     with pytest.raises(ValueError, match=message):
         condition_from_scene(Scene(instances={"girl": GIRL}, references=references), options())
-
-
-def test_pictures_of_more_than_eight_bits_are_refused(tmp_path):
-    depth = Image.fromarray(np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64))
-    depth.save(tmp_path / "depth.png")
-    for image, name in ((tmp_path / "depth.png", r"depth\.png"), (depth, "the control picture")):
-        with pytest.raises(ValueError, match=f"{name} has more than 8 bits per value"):
-            condition_from_scene(Scene(references=(control(image=image),)), options())
-    grey = Image.fromarray(np.zeros((8, 8), np.uint8))
-    assert condition_from_scene(Scene(references=(control(image=grey),)), options()).control.image is grey
 
 
 def test_a_file_that_is_no_picture(tmp_path):
