@@ -161,7 +161,8 @@ def test_and_gives_equal_predictions_equal_weights() -> None:
     v, w, unconditional, z = (torch.randn(2, *SHAPE, generator=generator) for _ in range(4))
     step = ReverseStep.ddpm(transitions(STABLE_DIFFUSION_SCHEDULE, 10, 1.0)[3])
     # The mean of three equal numbers may differ from them in the last bit.
-    for equal in ([v, v], [v] * 3, [v.double()] * 3, [v.double()] * 5):
+    fine = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
+    for equal in ([v, v], [v] * 3, [fine] * 3, [fine] * 5):
         same = and_weights(step, torch.stack(equal), unconditional, 4.0, z)
         torch.testing.assert_close(same, torch.full_like(same, 1 / len(equal)))
     nothing = torch.zeros_like(v)

@@ -53,9 +53,9 @@ def test_new_packages_pass_their_own_tests(tmp_path, python):
     run(*pip, "--no-compile", *(f"--editable={folder}" for folder in folders), cwd=tmp_path)
     printed, _, listed = run(python, "-c", CODE, *folders, cwd=tmp_path).partition("\f")
     installed = json.loads(listed)
-    for name, folder in zip(names, folders, strict=True):
+    for name in names:
         # Every file's tests ran, those of the contract and its own.
-        assert re.search(rf"{folder.name}/tests/test_{name.word}\.py \S+ +\[", printed), printed
+        assert re.search(rf"/test_{name.word}\.py \S+ +\[", printed), printed
         (plugin,) = [one for one in installed["plugins"] if one["distribution"] == name.distribution]
         assert (plugin["entry_point"], plugin["status"]) == (name.word, "ok")
     assert [one["status"] for one in installed["providers"] if one["name"] == "my_model"] == ["ok"]
