@@ -5,7 +5,7 @@ import re
 import pytest
 from PIL import Image
 
-from code_blocks import ROOT, blocks_of, run_page
+from code_blocks import ROOT, run_page
 
 README = ROOT / "README.md"
 
@@ -15,19 +15,10 @@ def test_everything_runs_as_shown(tmp_path, monkeypatch, capsys: pytest.CaptureF
     first, again = Image.open("pictures/scene-1.png"), Image.open("scene-1.png")
     assert first.tobytes() == again.tobytes()
     assert (tmp_path / "pictures/scene-2.png").is_file()
+    assert (tmp_path / "amdm-plugin-my-model/pyproject.toml").is_file()
     # What the Python code draws and prints.
     assert Image.open("picture.png").size == (64, 64)
     assert "'shape': 25, 'colour': 12" in capsys.readouterr().out
-
-
-def test_the_hook_shown_is_one_that_the_framework_calls():
-    (block,) = (block for block in blocks_of(README.read_text()) if block.file.endswith("__init__.py"))
-    names: dict = {}
-    exec(compile(block.text, "README.md", "exec"), names)
-    from amdm_framework import hookspecs
-
-    assert hasattr(hookspecs, "register_providers")
-    assert names["register_providers"].amdm_framework_impl
 
 
 def test_the_picture_shown_is_there():
