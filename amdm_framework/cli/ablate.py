@@ -11,7 +11,7 @@ from .laboratory import carry_out, laboratory_options, read_experiment
 from .request import set_option
 
 
-@click.command()
+@click.command(short_help="Leave each model out in turn, and show the difference.")
 @laboratory_options
 @set_option
 @click.pass_obj

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN_FAILURES = 20
 
 
-@click.command()
+@click.command(short_help="Draw many scenes, with resuming.")
 @click.argument("composition", type=click.Path(path_type=Path))
 @click.option(
     "--scenes",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..cost import RunCost
 
 
-@click.command()
+@click.command(short_help="Do the models fit, and what will it cost?")
 @click.argument("composition", type=click.Path(path_type=Path))
 @click.option("--scene", type=click.Path(path_type=Path), help="Check that this scene has what every model needs, too.")
 @set_option

@@ -12,7 +12,7 @@ from .laboratory import carry_out, laboratory_options, read_experiment
 from .request import set_option
 
 
-@click.command()
+@click.command(short_help="Draw a scene with several strategies, side by side.")
 @laboratory_options
 @click.option(
     "--strategies",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..descriptions import BenchmarkDescription, OptionDescription, ProviderDescription, StrategyDescription
 
 
-@click.command()
+@click.command(short_help="List what is installed, and what is broken.")
 @json_option
 @click.pass_obj
 def plugins(registry: PluginRegistry, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def plugins(registry: PluginRegistry, as_json: bool) -> None:
             _echo_reason(source.reason)
 
 
-@click.command()
+@click.command(short_help="List the rules of aggregation, or explain one.")
 @click.argument("name", required=False)
 @json_option
 @click.pass_obj

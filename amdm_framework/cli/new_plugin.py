@@ -11,7 +11,7 @@ from ..plugin_template import PREFIXES, Kind, plugin_name, write_plugin
 from ..plugins import PluginRegistry
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", short_help="Write a package for a model or strategy of your own.")
 @click.argument("name")
 @click.option(
     "--kind",

@@ -47,7 +47,7 @@ HOW_TO_ADD_ONE = (
 MARKS = {"passed": ("ok  ", "green"), "failed": ("FAIL", "red"), "skipped": ("skip", "yellow")}
 
 
-@click.command("plugin-check")
+@click.command("plugin-check", short_help="Run the contract tests of an installed plugin.")
 @click.argument("name")
 @json_option
 @click.pass_context

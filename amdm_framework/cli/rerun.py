@@ -14,7 +14,7 @@ from .request import device_option, draw, examine_request, load, output_option
 from .results import echo_json, json_option
 
 
-@click.command()
+@click.command(short_help="Draw a picture again from the PNG.")
 @click.argument("picture", type=click.Path(path_type=Path))
 @output_option
 @click.option(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..cost import RunCost
 
 
-@click.command()
+@click.command(short_help="Draw a scene.")
 @click.argument("composition", type=click.Path(path_type=Path))
 @click.option("--scene", type=click.Path(path_type=Path), required=True, help="YAML file that says what to draw.")
 @click.option(

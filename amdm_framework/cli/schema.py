@@ -8,7 +8,7 @@ from ..plugins import PluginRegistry
 from .results import echo_json
 
 
-@click.command()
+@click.command(short_help="Print the JSON schema for an editor.")
 @click.argument("kind", type=click.Choice(["composition", "scene"]), default="composition")
 @click.pass_obj
 def schema(registry: PluginRegistry, kind: str) -> None:

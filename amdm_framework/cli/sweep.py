@@ -10,7 +10,7 @@ from ..plugins import PluginRegistry
 from .laboratory import carry_out, laboratory_options, read_experiment
 
 
-@click.command()
+@click.command(short_help="Draw a scene under every combination of settings.")
 @laboratory_options
 @click.option(
     "--set",

@@ -24,7 +24,7 @@ HELD_OUT = 2
 """So many times as many cases as those of the search have no part in it: their figures are the ones to believe."""
 
 
-@click.command()
+@click.command(short_help="Search for the settings that score best.")
 @click.argument("composition", type=click.Path(path_type=Path))
 @click.option("--benchmark", required=True, help="What settings are scored by (`amdm plugins` lists benchmarks).")
 @click.option(
