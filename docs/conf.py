@@ -43,6 +43,8 @@ exclude_patterns = [".*", "**/.*", "docs/_*", "tests", "dist", "build", "demo_ou
 myst_heading_anchors = 4
 # Indented blocks are commands and formulas; fenced ones name their language.
 highlight_language = "text"
+# Options and messages are shown in the characters in which they are typed.
+smartquotes = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -132,7 +132,7 @@ def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
             _check_yaml(block, folder, where)
         elif block.language == "python":
             # A file is only compiled: whoever is shown it runs it by other means.
-            code = compile("\n" * block.line + block.text, str(page), "exec")
+            code = compile("\n" * block.line + block.text, str(page), "exec", dont_inherit=True)
             if not block.file:
                 exec(code, names)
         for command in block.commands:

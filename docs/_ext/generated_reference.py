@@ -39,19 +39,21 @@ def commands(plugins: PluginRegistry) -> str:
     group.commands = dict(main.commands)
     plugins.add_commands(group)
     sections = []
-    for words, command in walk_commands(group, ("amdm",)):
-        context = click.Context(command, info_name=" ".join(words), terminal_width=HELP_WIDTH)
-        level = "#" * (len(words) + 1)
-        sections.append(f"{level} `{' '.join(words)}`\n\n```text\n{command.get_help(context)}\n```")
+    for context in _walk(
+        group, click.Context(group, info_name="amdm", terminal_width=HELP_WIDTH, **main.context_settings)
+    ):
+        level = "#" * (len(context.command_path.split()) + 1)
+        sections.append(f"{level} `{context.command_path}`\n\n```text\n{context.get_help()}\n```")
     return "\n\n".join(sections)
 
 
-def walk_commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield a command and all commands below it, each with the words that call it."""
-    yield words, command
+def _walk(command: click.Command, context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of a command and of every command below it."""
+    yield context
     if isinstance(command, click.Group):
         for name, inner in sorted(command.commands.items()):
-            yield from walk_commands(inner, (*words, name))
+            below = click.Context(inner, info_name=name, parent=context, **inner.context_settings)
+            yield from _walk(inner, below)
 
 
 def composition(plugins: PluginRegistry) -> str:

@@ -66,7 +66,7 @@ def test_the_help_of_every_command_is_shown_as_it_is(site: Path) -> None:
     shown = words_of(site / "docs/reference/cli.html")
     seen = 0
     for words in commands():
-        printed = CliRunner().invoke(main, [*words, "--help"], prog_name="amdm").output
+        printed = CliRunner().invoke(main, [*words, "--help"], prog_name="amdm", terminal_width=100).output
         assert " ".join(printed.split()) in shown, f"amdm {' '.join(words)} --help"
         seen += 1
     assert seen > 7

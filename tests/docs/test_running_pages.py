@@ -27,7 +27,7 @@ assert "a star" in caption
 $ amdm strategies single --json > single.json
 $ amdm check composition.yaml --scene scene.yaml \\
     --set sampler.steps=7
-one model, nothing to compare
+compatible: one latent space and one noise schedule
 …  7 …
 ```
 
@@ -60,7 +60,7 @@ def run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('"a star" in', '"a square" in', AssertionError),
         ("caption: a star", "captoin: a star", AssertionError),
         ("caption: a star", "caption: [a star]", InputError),
-        ('"zoo://base"', '"zoo://base", strength: 1', InputError),
+        ('"zoo://base"', '"zoo://base", strength: 1', AssertionError),
         ("<!-- not run: for the test -->", "<!-- not run: -->", AssertionError),
         ("caption = open", "caption = (open", SyntaxError),
     ],
