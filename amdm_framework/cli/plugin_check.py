@@ -29,7 +29,8 @@ class TestContract(SpecChecks):
     spec = discover().provider({name!r})
 """
 
-# Whether a rule keeps what all members agree on is said in its author's own subclass.
+# Two tests need what only its author's own subclass says: whether the rule keeps what all members agree on, and which
+# options give everything to the target.
 OF_A_STRATEGY = """
 from amdm_framework.plugins import discover
 from amdm_framework.testing import StrategyContract
@@ -37,6 +38,7 @@ from amdm_framework.testing import StrategyContract
 class TestContract(StrategyContract):
     strategy = discover().strategy({name!r})
     test_members_that_agree_draw_the_targets_picture = None
+    test_all_weight_on_the_target_is_the_target_alone = None
 """
 
 HOW_TO_ADD_ONE = (

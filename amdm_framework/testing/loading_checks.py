@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ..provider import EpsilonProvider, ProviderReport
-from .model_under_test import HALF, ModelUnderTest, held_bytes
+from .model_under_test import HALF, ModelUnderTest
 
 
 class LoadingChecks:
@@ -56,9 +56,9 @@ class LoadingChecks:
     def test_weights_are_held_once(self, model_under_test: ModelUnderTest) -> None:
         """Two members with equal weights hold them twice: load with `load_strict`, or `context.weights.share(module)`."""
         first = model_under_test.provider
-        alone = held_bytes(first)
+        alone = _held_bytes(first)
         second = model_under_test.load(model_under_test.loaded_with)
-        more = held_bytes(first, second) - alone
+        more = _held_bytes(first, second) - alone
         assert more == 0, f"loaded twice with one store, it takes {more} of {alone} bytes a second time"
 
     def test_files_of_weights_are_noted(self, model_under_test: ModelUnderTest) -> None:
@@ -91,7 +91,7 @@ class LoadingChecks:
             assert same, "noise_schedule.alphas_cumprod"
             assert report.noise_schedule.prediction_type == provider.noise_schedule.prediction_type, "prediction_type"
             assert not report.downloads, f"everything lies on this machine, but {report.downloads} would be fetched"
-            found, expected = _reported_bytes(report, dtype), held_bytes(provider)
+            found, expected = _reported_bytes(report, dtype), _held_bytes(provider)
             assert found == expected, f"{dtype}: {found} bytes of weights reported, {expected} held"
 
 
@@ -113,3 +113,9 @@ def _assert_near(model_under_test: ModelUnderTest, provider: EpsilonProvider, wh
     away = max(float((a - b).norm() / b.norm()) for a, b in pairs)
     limit = model_under_test.half_precision_tolerance
     assert away <= limit, f"{what}, a prediction is {away:.2g} of its norm away (half_precision_tolerance is {limit})"
+
+
+def _held_bytes(*providers: EpsilonProvider) -> int:
+    modules = [module for provider in providers for module in provider.modules().values()]
+    parameters = {parameter for module in modules for parameter in module.parameters()}
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)

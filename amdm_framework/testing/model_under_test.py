@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -190,39 +189,3 @@ def assert_alike(first: NoisePrediction, second: NoisePrediction, message: str, 
             assert one.shape == other.shape, f"{message}: {half} halves of shapes {one.shape} and {other.shape}"
             found = distance(one, other)
             assert found <= tolerance, f"{message}: the {half} halves differ by {found:.2g} of the largest value"
-
-
-def row(prediction: NoisePrediction, image: int) -> NoisePrediction:
-    """Return what was predicted for one image of a batch, as a batch of one."""
-    unconditional = prediction.unconditional
-    return NoisePrediction(
-        prediction.conditional[image, None], None if unconditional is None else unconditional[image, None]
-    )
-
-
-def copied_block(block: Mapping[str, Any], key: Sequence[str | int], value: Any) -> dict[str, Any]:
-    """Return options with another value at one key."""
-    changed: Any = copy.deepcopy(dict(block))
-    place = changed
-    for part in key[:-1]:
-        place = place[part]
-    place[key[-1]] = value
-    result: dict[str, Any] = changed
-    return result
-
-
-def first_tensor(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> torch.Tensor | None:
-    """Return the first tensor among the arguments of a call."""
-    tensors = (value for value in (*arguments, *keywords.values()) if isinstance(value, torch.Tensor))
-    return next(tensors, None)
-
-
-def held_bytes(*providers: EpsilonProvider) -> int:
-    """Return the bytes of all distinct parameters of some providers."""
-    parameters = {
-        parameter
-        for provider in providers
-        for module in provider.modules().values()
-        for parameter in module.parameters()
-    }
-    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)

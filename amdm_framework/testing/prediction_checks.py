@@ -7,7 +7,8 @@ import torch
 
 from ..errors import InputError
 from ..latents import LatentSpace, NoiseSchedule
-from .model_under_test import TOLERANCE, ModelUnderTest, assert_alike, distance, row
+from ..provider import NoisePrediction
+from .model_under_test import TOLERANCE, ModelUnderTest, assert_alike, distance
 
 
 class PredictionChecks:
@@ -61,7 +62,7 @@ class PredictionChecks:
                 for image, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
                     alone = model_under_test.run([condition], seeds=[seed], guided=guided).predict(index, guided)
                     what = f"scene {image} in a batch and alone, step {index}, {'guided' if guided else 'unguided'}"
-                    assert_alike(row(batch, image), alone, what)
+                    assert_alike(_row(batch, image), alone, what)
 
     def test_the_condition_matters(self, model_under_test: ModelUnderTest) -> None:
         """The model predicts the same whatever it is asked for: what `encode` computed is not used."""
@@ -125,3 +126,10 @@ class PredictionChecks:
             pytest.fail(f"a height of {settings.height} fails with {type(error).__name__}: {error}")
         else:
             pytest.fail(f"`encode` accepts a height of {settings.height} pixels, where a latent has {scale} to a side")
+
+
+def _row(prediction: NoisePrediction, image: int) -> NoisePrediction:
+    unconditional = prediction.unconditional
+    return NoisePrediction(
+        prediction.conditional[image, None], None if unconditional is None else unconditional[image, None]
+    )

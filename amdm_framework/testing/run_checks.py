@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..provider import EpsilonProvider, NoisePrediction
-from .model_under_test import STEPS, ModelUnderTest, Run, assert_alike, first_tensor
+from .model_under_test import STEPS, ModelUnderTest, Run, assert_alike
 
 
 class RunChecks:
@@ -141,9 +141,9 @@ def _counting_rows(provider: EpsilonProvider) -> Iterator[list[int]]:
         return
 
     def note(_: torch.nn.Module, arguments: Any, keywords: Any) -> None:
-        latents = first_tensor(arguments, keywords)
-        if latents is not None:
-            rows.append(len(latents))
+        values = (*arguments, *keywords.values())
+        # The first tensor of a call holds the latents.
+        rows.extend([len(value) for value in values if isinstance(value, torch.Tensor)][:1])
 
     handle = unet.register_forward_pre_hook(note, with_kwargs=True)
     try:

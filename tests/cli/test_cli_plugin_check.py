@@ -102,6 +102,11 @@ def test_a_strategy_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "  FAIL  one provider is plain sampling" in lines
 
 
+def test_a_strategy_that_adds_up_is_not_taken_for_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMDM_NO_PLUGINS", "1")
+    invoke("plugin-check", "amdm_authors")
+
+
 def test_what_is_not_there_is_refused(install: Callable[..., None]) -> None:
     install("GOOD")
     error = invoke("plugin-check", "god_model", code=2).stderr
