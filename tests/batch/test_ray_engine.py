@@ -47,6 +47,9 @@ def cluster() -> Iterator[str]:
     # Workers cannot import this file.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with ExitStack() as stack:
+        # Ray Serve gives its web server 5 seconds to start, which a busy machine exceeds again and again.
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
         for last in (False, False, True):
             try:
                 stack.enter_context(_connected(None, workers=2))
@@ -158,8 +161,9 @@ def test_answer_that_a_death_swallowed_is_not_held_against_its_group(
     swallowed: list[str] = []
 
     def swallowing(worker: ray_engine._Worker) -> list[tuple[ray_engine._Attempt, list[Drawn]]]:
-        # Long enough for the second group to have killed the worker.
-        time.sleep(1)
+        if worker.loaded:
+            # Long enough for the second group to have killed the worker.
+            time.sleep(0.5)
         finished = collect(worker)
         if worker.failure is None:
             return finished
