@@ -161,9 +161,9 @@ def test_answer_that_a_death_swallowed_is_not_held_against_its_group(
     swallowed: list[str] = []
 
     def swallowing(worker: ray_engine._Worker) -> list[tuple[ray_engine._Attempt, list[Drawn]]]:
-        if worker.loaded:
-            # Long enough for the second group to have killed the worker.
-            time.sleep(0.5)
+        # Until the second group has killed the worker.
+        if worker.drawing:
+            ray.wait(list(worker.drawing), num_returns=len(worker.drawing), timeout=60)
         finished = collect(worker)
         if worker.failure is None:
             return finished
