@@ -158,7 +158,6 @@ def test_answer_that_a_death_swallowed_is_not_held_against_its_group(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collect = ray_engine._Worker.collect
-    swallowed: list[str] = []
 
     def swallowing(worker: ray_engine._Worker) -> list[tuple[ray_engine._Attempt, list[Drawn]]]:
         # Until the second group has killed the worker.
@@ -167,14 +166,14 @@ def test_answer_that_a_death_swallowed_is_not_held_against_its_group(
         finished = collect(worker)
         if worker.failure is None:
             return finished
-        swallowed.extend(attempt.group[0].name for attempt, _ in finished)
+        # Ray swallows such an answer now and then; here it is always lost.
         worker.drawing = {object(): attempt for attempt, _ in finished} | worker.drawing
         return []
 
     monkeypatch.setattr(ray_engine._Worker, "collect", swallowing)
     engine = RayEngine(partial(NamesAsPictures, tmp_path, dies_of="1b"), workers=1)
     results = {group[0].name: drawn for group, drawn in engine.run(groups_of_two(3))}
-    assert swallowed == ["0a"]
+    assert sum(path.read_text().splitlines().count("0a 0b") for path in tmp_path.iterdir()) == 2
     assert {name for name, drawn in results.items() if not isinstance(drawn[0], str)} == {"1a"}
     assert len(results) == 3
 
