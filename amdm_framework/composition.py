@@ -114,7 +114,8 @@ class ResolvedMember:
         """Take this member's condition from a scene, with the composition's overrides.
 
         Raises:
-            InputError: the scene lacks what the model needs, or an override does not fit.
+            InputError: the scene lacks what the model needs, a picture of it cannot be read, or an override does not
+                fit.
         """
         key = f"provider {self.name}"
         try:
@@ -125,7 +126,7 @@ class ResolvedMember:
             return self.spec.condition.model_validate(merged, context={"base_dir": self.base_dir})
         except ValidationError as error:
             raise InputError(problems_of(error, self.spec.condition, prefix=(key, "condition"))) from error
-        except ValueError as error:
+        except (ValueError, InputError) as error:
             raise InputError([Problem(str(error), key)]) from error
 
 
@@ -187,6 +188,7 @@ def read_composition(
     else:
         path = Path(source)
         content, file, base_dir = read_yaml(path), str(path), path.parent
+    _refuse_scene(content, file)
     apply_overrides(content, overrides)
     try:
         composition = Composition.model_validate(content)
@@ -235,10 +237,26 @@ def read_scene(source: str | Path | dict[str, Any], base_dir: Path | None = None
     else:
         path = Path(source)
         content, file, base_dir = read_yaml(path), str(path), path.parent
+    if (keys := _keys_of(content, Composition)) and not _keys_of(content, Scene):
+        raise InputError(
+            [Problem(f"this is a composition, not a scene (it has {keys}): are two files swapped?", file=file)]
+        )
     try:
         return Scene.model_validate(content, context={"base_dir": base_dir})
     except ValidationError as error:
         raise InputError(problems_of(error, Scene, file)) from error
+
+
+def _refuse_scene(content: dict[str, Any], file: str) -> None:
+    # An override may have made `providers` in a scene, but no list of them.
+    if (keys := _keys_of(content, Scene)) and not isinstance(content.get("providers"), list):
+        raise InputError(
+            [Problem(f"this is a scene, not a composition (it has {keys}): are two files swapped?", file=file)]
+        )
+
+
+def _keys_of(content: dict[str, Any], model: type[BaseModel]) -> str:
+    return ", ".join(str(key) for key in content if key in model.model_fields)
 
 
 def guidance_of(block: ProviderBlock, sampler: SamplerSettings) -> Guidance:

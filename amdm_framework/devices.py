@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
 
-from .errors import InputError
+from .errors import AMDMError, InputError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -58,6 +60,27 @@ def device_of(network: torch.nn.Module) -> torch.device:
             if tensor.device.type != "meta":
                 return tensor.device
     return torch.device("cpu")
+
+
+@contextmanager
+def memory_explained(what: str) -> Iterator[None]:
+    """Explain an error about memory.
+
+    Args:
+        what: what there is too little memory for, e.g. `load the models`.
+
+    Raises:
+        AMDMError: there is too little memory for what happens inside.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise AMDMError(
+            f"the device has too little memory to {what}: fewer pictures at once, a smaller `sampler.height` and "
+            "`sampler.width`, --dtype float16, or --set offload=model take less"
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 class AMDMError(Exception):
@@ -55,5 +56,8 @@ class PluginError(AMDMError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest known name, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    # Two files are not alike for ending in `.safetensors` both.
+    stem = PurePath(name).stem
+    alike = [one for one in known if difflib.get_close_matches(stem, [PurePath(one).stem], cutoff=0.6)]
+    matches = difflib.get_close_matches(name, alike, n=1, cutoff=0)
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from .composition import ResolvedComposition
 from .provider import CHECKPOINT_REFERENCE_FORMAT
 from .scene import Scene
+from .yaml_files import positions_of
 
 _FILE_FORMATS = frozenset({"path", "file-path", "directory-path", CHECKPOINT_REFERENCE_FORMAT})
 
@@ -63,8 +64,10 @@ def files_of_scene(scene: Scene) -> list[InputFile]:
 
 
 def value_at(content: Any, key: Key) -> Any:
-    """Return the value at a key of parsed YAML or JSON, None where there is none."""
+    """Return the value at a key of parsed YAML or JSON, None where there is none; a member's name is a position."""
     for part in key:
+        if isinstance(content, list) and isinstance(part, str) and len(positions := positions_of(content, part)) == 1:
+            part = positions[0]
         try:
             content = content[part]
         except (LookupError, TypeError):

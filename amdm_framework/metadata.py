@@ -259,6 +259,11 @@ def sha256_of(path: Path) -> str | None:
     return None if path.is_dir() else file_sha256(path)
 
 
+def contents_digest(path: Path) -> str:
+    """Return the sha256 of a file; of a folder, that of the names, sizes and times of change of the files in it."""
+    return sha256_of(path) or hashlib.sha256(json.dumps(_folder_listing(path)).encode()).hexdigest()
+
+
 def composition_digest(resolved: ResolvedComposition) -> str:
     """Return the sha256 of a composition as it was written and of the local files it names.
 

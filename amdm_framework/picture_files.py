@@ -30,12 +30,18 @@ def check_folder(folder: Path) -> None:
     # The nearest folder that exists decides about those still to be made.
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir():
-        raise InputError([Problem("is a file, expected a folder to write to", file=str(nearest))])
+        message = "is a file, expected a folder to write to"
+        if nearest != folder:
+            message = f"cannot be made: {nearest} {message}"
+        raise InputError([Problem(message, file=str(folder))])
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise _cannot("write to", nearest, error) from error
+        if nearest == folder:
+            raise _cannot("write to", folder, error) from error
+        message = f"cannot be made (in {nearest}: {error.strerror or error})"
+        raise InputError([Problem(message, file=str(folder))]) from error
 
 
 def prepare_folder(folder: Path) -> None:

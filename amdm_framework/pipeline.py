@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .composition import Composition, ResolvedComposition, SamplerSettings, read_composition, resolve
 from .devices import device_of
-from .errors import InputError
+from .errors import AMDMError, InputError
 from .execution import ExecutionSettings, execution_of_networks
 from .latents import check_compatible
 from .loading import MemberLoader
@@ -223,7 +223,8 @@ class AMDMPipeline:
 
         Args:
             scene: one scene or a batch of them; the composition says what each member takes from it.
-            conditions: instead of scenes, for every provider its B conditions; None stands for B empty ones.
+            conditions: instead of scenes, for every provider its B conditions; None stands for B empty ones, which a
+                model may refuse.
             generator: one for the batch, or one per image; image i of a batch equals the single run with generator i.
             num_inference_steps: overrides the sampler's steps.
             guidance_scale: overrides every member's guidance scale.
@@ -373,7 +374,11 @@ class AMDMPipeline:
             settings = RunSettings(
                 height, width, steps, guided, run_noise.seeds, sequential_guidance=self.execution.sequential_guidance
             )
-            conditioning = provider.encode(conditions[position], settings)
+            try:
+                conditioning = provider.encode(conditions[position], settings)
+            except AMDMError as error:
+                error.add_note(f"This is about the member {self.names[position]}.")
+                raise
             # Networks are freed once nothing refers to the provider: neither the loop nor the pipeline.
             forget = partial(self._loaded.pop, position) if self.execution.release and position else None
             device = self._device_of(position)

@@ -56,6 +56,9 @@ def check_strategy(strategy: Any) -> tuple[str, type[AggregationStrategy]]:
     for attribute in ("privileged_target", "needs_regions"):
         if not isinstance(getattr(strategy, attribute, None), bool):
             problems.append(f"{attribute} must be True or False, found {getattr(strategy, attribute, None)!r}")
+    contract = strategy.contract
+    if contract is not None and not (isinstance(contract, str) and re.fullmatch(r"[\w.]+:\w+", contract)):
+        problems.append(f"contract must be a text like 'module:Class', found {contract!r}")
     options = getattr(strategy, "options", None)
     if not (inspect.isclass(options) and issubclass(options, BaseModel)):
         problems.append(f"options must be a pydantic model, found {options!r}")

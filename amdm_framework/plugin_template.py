@@ -8,6 +8,7 @@ from __future__ import annotations
 import keyword
 import re
 import tempfile
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,10 @@ PREFIXES: Mapping[Kind, str] = {"provider": "amdm-plugin-", "strategy": "amdm-st
 TEMPLATE_NAME = "example"
 
 # What tools leave behind beside the files of a template.
-_CACHES = frozenset({"__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"})
+_LEFT_BY_TOOLS = re.compile(r"__pycache__|\.(pytest|ruff|mypy)_cache|build|dist|.*\.egg-info")
+
+# Without quotes, readers of YAML take these for something else than a word.
+_NO_WORDS_IN_YAML = frozenset({"on", "off", "yes", "no", "y", "n", "true", "false", "null"})
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,13 @@ class PluginName:
     def renamed(self, text: str) -> str:
         """Return a text of the template with this name in place of the template's."""
         template = PluginName(self.kind, TEMPLATE_NAME)
-        for old, new in (
-            (template.distribution, self.distribution),
-            (template.title, self.title),
-            (template.word, self.word),
-        ):
-            text = text.replace(old, new)
-        return text
+        new = {
+            template.distribution: self.distribution,
+            template.title: self.title,
+            template.word: self.word,
+        }
+        # In one pass: the new name may hold the old one.
+        return re.sub("|".join(map(re.escape, new)), lambda found: new[found.group()], text)
 
 
 def plugin_name(name: str, kind: Kind, taken: Mapping[str, str]) -> PluginName:
@@ -79,7 +83,10 @@ def plugin_name(name: str, kind: Kind, taken: Mapping[str, str]) -> PluginName:
         InputError: it is no lower-case word, a word that means something already, or taken; with a proposal.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
-        nearest = re.sub(r"^[^a-z]+|-$", "", re.sub(r"[^a-z0-9]+", "-", name.lower()))
+        # Without accents; what begins with a digit would lose its meaning with it (3d).
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        nearest = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+        nearest = nearest if nearest[:1].isalpha() else ""
         raise InputError(
             f"a plugin's name is made of lower-case letters and digits, joined by single dashes, and begins with a "
             f"letter; found {name!r}.{_proposal(nearest)}"
@@ -90,6 +97,8 @@ def plugin_name(name: str, kind: Kind, taken: Mapping[str, str]) -> PluginName:
             raise InputError(f"{prefix} is put before the name for you.{_proposal(name[len(prefix) :])}")
     if keyword.iskeyword(word) or keyword.issoftkeyword(word):
         raise InputError(f"{name!r} is a word of the language Python.{_proposal(f'{name}-model')}")
+    if word in _NO_WORDS_IN_YAML:
+        raise InputError(f"YAML does not take {name!r} for a word.{_proposal(f'{name}-model')}")
     if word == TEMPLATE_NAME:
         raise InputError(f"{name!r} is what the template is called: give the name of your model or strategy")
     if word in taken:
@@ -124,7 +133,7 @@ def write_plugin(name: PluginName, output: Path) -> Path:
 def _copy(template: Path, package: Path, name: PluginName) -> None:
     for source in sorted(template.rglob("*")):
         inside = source.relative_to(template)
-        if source.is_file() and not _CACHES & set(inside.parts):
+        if source.is_file() and not any(map(_LEFT_BY_TOOLS.fullmatch, inside.parts)):
             target = package / name.renamed(str(inside))
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(name.renamed(source.read_text(encoding="utf-8")), encoding="utf-8")

@@ -259,8 +259,10 @@ class PluginRegistry:
         culprits = [f for f in suspects if name in (f.name, f.plugin.entry_point)]
         if culprits:
             raise PluginError(f"{kind} '{name}' is broken: {'; '.join(map(str, culprits))}")
-        installed = ", ".join(f"{known} ({collected[known][0].distribution})" for known in sorted(collected))
-        message = f"there is no {kind} '{name}'.{did_you_mean(name, collected)} Installed: {installed or 'none'}."
+        command = "strategies" if kind == "strategy" else "plugins"
+        hint = did_you_mean(name, collected)
+        others = f"`amdm {command}` lists all" if hint else f"Installed: {', '.join(sorted(collected)) or 'none'}"
+        message = f"there is no {kind} '{name}'.{hint} {others}."
         if suspects:
             message += f" Broken plugins, which may have brought it: {'; '.join(map(str, suspects))}."
         if self._limit:
@@ -284,12 +286,17 @@ class PluginRegistry:
         ]
 
 
-def discover(environment: Mapping[str, str] = os.environ) -> PluginRegistry:
+def discover(environment: Mapping[str, str] | None = None) -> PluginRegistry:
     """Find the installed plugins: the built-ins, then every entry point of the group `amdm_framework`.
 
     `AMDM_LOAD_PLUGINS=a,b` loads, beside the built-ins, only the plugins of these names, each the name of an entry
     point or of a distribution; empty loads none. `AMDM_NO_PLUGINS=1` loads the built-ins alone.
+
+    Args:
+        environment: where these variables are looked up; by default the process's own.
     """
+    if environment is None:
+        environment = os.environ
     built_in = Plugin(FRAMEWORK, "built-in", partial(import_module, "amdm_framework.builtin.plugin"))
     if environment.get("AMDM_NO_PLUGINS", "") not in ("", "0"):
         return PluginRegistry([built_in], limit="AMDM_NO_PLUGINS")

@@ -18,7 +18,7 @@ from .scene import Scene
 CHECKPOINT_REFERENCE_FORMAT = "checkpoint-reference"
 
 CheckpointReference = Annotated[str, Field(min_length=1, json_schema_extra={"format": CHECKPOINT_REFERENCE_FORMAT})]
-"""Type of an option that names weights: a path relative to the composition, `hf://repo` or another scheme.
+"""Type of an option that names weights by a path relative to the composition, `hf://repo` or another scheme.
 
 It tells the framework which texts are files: pictures carry their names and digests, never their folders.
 """
@@ -208,7 +208,8 @@ class ProviderSpec(BaseModel):
     options: type[BaseModel] = Field(description="The keys its block in a composition takes.")
     condition: type[BaseModel] = Field(description="This model's own part of the task.")
     condition_from_scene: Callable[[Scene, Any], BaseModel] = Field(
-        description="(scene, options) -> condition; raises ValueError where the scene lacks what the model needs."
+        description="(scene, options) -> condition; raises ValueError where the scene lacks what the model needs (and "
+        "InputError of `Reference.open` where a picture cannot be read)."
     )
     load: Callable[[Any, Any], EpsilonProvider] = Field(
         description="(options, LoadContext) -> a provider on `context.device` in `context.dtype`."

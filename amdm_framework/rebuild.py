@@ -64,7 +64,10 @@ def rebuild(record: RunRecord, folders: Sequence[Path], plugins: PluginRegistry)
         if path is None:
             looked = ", ".join(str(folder.absolute()) for folder in folders)
             what = "folder" if item.sha256 is None else "file"
-            problems.append(Problem(f"there is no {what} {item.file!r} in any of {looked} (see --models)", key))
+            advice = (
+                "give the folder that has it with --models FOLDER (weights and reference pictures are looked for there)"
+            )
+            problems.append(Problem(f"there is no {what} {item.file!r} in any of {looked}: {advice}", key))
             continue
         if (found := sha256_of(path)) != item.sha256:
             differences.append(f"{item.file} ({key}) is {_short(found)}, the picture was made of {_short(item.sha256)}")

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
-from .errors import did_you_mean
+from .errors import InputError, did_you_mean
 
 
 def _check_box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -99,7 +99,7 @@ class Reference(StrictModel):
         """Return the picture as 8-bit RGB.
 
         Raises:
-            ValueError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
+            InputError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
         """
         if isinstance(self.image, Image.Image):
             return _as_rgb(self.image, f"the picture of role {self.role!r}")
@@ -107,12 +107,12 @@ class Reference(StrictModel):
             with Image.open(self.image) as picture:
                 return _as_rgb(picture, self.image.name)
         except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{self.image.name} is not a picture that can be read: {error}") from error
+            raise InputError(f"{self.image.name} is not a picture that can be read: {error}") from error
 
 
 def _as_rgb(picture: Image.Image, name: str) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
-        raise ValueError(
+        raise InputError(
             f"{name} has more than 8 bits per value (mode {picture.mode}), and would turn white where it is cut to 8: "
             "scale it to the range from 0 to 255 and store it as an 8-bit picture"
         )

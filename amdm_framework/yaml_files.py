@@ -19,6 +19,19 @@ MAX_FILE_BYTES = 2**18
 MAX_VALUES = 2**16
 """Likewise, with everything counted as often as aliases repeat it: a few nested ones can stand for billions."""
 
+_PNG, _JPEG = b"\x89PNG\r\n", b"\xff\xd8\xff"
+
+# pydantic's kinds of errors, in the words of people who write YAML.
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+}
+
 # What people are shown of a value that they wrote.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -64,17 +77,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
     Raises:
-        InputError: no such file, not text, a syntax error (with its line), or not a mapping.
+        InputError: no such file, not text, empty, a syntax error (with its line), or not a mapping.
     """
     try:
         with path.open("rb") as file:
             # Not by its size: a pipe or a device has none.
             content = file.read(MAX_FILE_BYTES + 1)
+        if content.startswith((_PNG, _JPEG)):
+            hint = "; `amdm rerun` draws a picture again" if content.startswith(_PNG) else ""
+            raise InputError([Problem(f"this is a picture, expected a YAML file{hint}", file=str(path))])
         if len(content) > MAX_FILE_BYTES:
             raise InputError([Problem("this file is far too large for YAML written by a person", file=str(path))])
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise InputError([Problem(f"no such file{_neighbour(path)}", file=str(path))]) from None
+    except IsADirectoryError:
+        raise InputError([Problem("this is a folder, expected a YAML file", file=str(path))]) from None
     except (OSError, ValueError) as error:
         raise InputError([Problem(f"cannot be read as text: {error}", file=str(path))]) from error
     return parse_yaml(text, str(path))
@@ -84,15 +102,17 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
     """Parse YAML text that holds a mapping; `file` names its origin in messages.
 
     Raises:
-        InputError: a syntax error (with its line), or not a mapping.
+        InputError: a syntax error (with its line), nothing at all, or not a mapping.
     """
     try:
         content = _load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InputError([Problem(f"line {line}: not valid YAML: {error.problem}", file=file)]) from error
+        raise InputError([Problem(f"line {line}: not valid YAML: {_reason(error)}", file=file)]) from error
     except yaml.YAMLError as error:
         raise InputError([Problem(f"not valid YAML: {error}", file=file)]) from error
+    if content is None:
+        raise InputError([Problem("the file is empty, expected keys and values", file=file)])
     if not isinstance(content, dict):
         raise InputError([Problem(f"expected keys and values, found {type(content).__name__}", file=file)])
     return content
@@ -125,6 +145,10 @@ def problems_of(
             message = "is missing"
         elif item["type"] == "string_type" and isinstance(item["input"], bool):
             message = f"expected text, found {item['input']}: YAML reads no, off, yes and on so; put the word in quotes"
+        elif item["type"] in _EXPECTED:
+            message = f"expected {_EXPECTED[item['type']]}, found {_SHORT.repr(item['input'])}"
+        elif item["type"] == "too_short" and item["ctx"]["min_length"] == 1:
+            message = "expected at least one, found none"
         elif item["type"] != "value_error":
             message = f"{message[0].lower()}{message[1:]}, found {_SHORT.repr(item['input'])}"
         problems.append(Problem(message, ".".join(str(part) for part in (*prefix, *location)), file))
@@ -133,6 +157,8 @@ def problems_of(
 
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
     """Set values in parsed YAML from `dotted.key=value` texts, in place; values are YAML.
+
+    In the list of a composition's providers, a member's name stands for its position.
 
     Raises:
         InputError: an override is not of that form, or its key leads nowhere.
@@ -144,7 +170,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
         try:
             value = _load(text)
         except yaml.YAMLError as error:
-            raise InputError([Problem(f"the value of {override!r} is not valid YAML: {error}", "--set")]) from error
+            raise InputError([Problem(f"{key}: not valid YAML: {_reason(error)}", "--set")]) from error
         *parents, last = key.split(".")
         place: Any = content
         for part in parents:
@@ -166,9 +192,40 @@ def _descend(place: Any, part: str, key: str) -> Any:
 
 
 def _index(place: Sequence[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(place):
-        raise InputError([Problem(f"{key}: {part!r} is no position in a list of {len(place)}", "--set")])
-    return int(part)
+    if part.isdigit() and int(part) < len(place):
+        return int(part)
+    positions = positions_of(place, part)
+    if len(positions) == 1:
+        return positions[0]
+    message = f"{key}: {part!r} is no position in a list of {len(place)}"
+    if members := _member_names(place):
+        if positions:
+            message = f"{key}: several members are called {part!r}, give a position"
+        elif not part.isdigit():
+            message += ", nor a member's name"
+        message += f": {', '.join(f'providers.{position} ({name})' for position, name in members.items())}"
+    raise InputError([Problem(message, "--set")])
+
+
+def positions_of(place: Sequence[Any], name: str) -> list[int]:
+    """Return where members of this name stand in the list of a composition's providers; in other lists, nowhere."""
+    return [position for position, known in _member_names(place).items() if known == name]
+
+
+def _member_names(place: Sequence[Any]) -> dict[int, str]:
+    blocks = {position: block for position, block in enumerate(place) if isinstance(block, dict) and "use" in block}
+    return {position: str(block.get("name") or block["use"]) for position, block in blocks.items()}
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return str(error)
+    problem = error.problem or "not readable"
+    if "<stream end>" in problem:
+        return "a bracket is not closed"
+    if "end of stream" in problem and "quoted" in (error.context or ""):
+        return "a quotation mark is not closed"
+    return problem
 
 
 def _load(text: str) -> Any:

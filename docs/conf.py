@@ -48,6 +48,8 @@ smartquotes = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+# Defaults as they are written, not what they are in the process that builds the pages.
+autodoc_preserve_defaults = True
 autodoc_default_options = {"exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -7,20 +7,38 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import safetensors.torch
 import torch
+from PIL import Image
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import nn
 
 import small_provider
-from amdm_framework.errors import CheckpointError
-from amdm_framework.models.checkpoints import resolve_reference
+from amdm_framework.errors import CheckpointError, InputError
+from amdm_framework.models.checkpoints import read_tensors, resolve_reference
 from amdm_framework.models.context import LoadContext
-from amdm_framework.provider import EpsilonProvider, NoisePrediction, ProviderReport, ProviderSpec, RunSettings, Step
-from amdm_framework.scene import Scene
-from small_provider import SPEC, SmallCondition, SmallConditioning, SmallOptions, SmallProvider, SmallUNet
+from amdm_framework.provider import (
+    CheckpointReference,
+    EpsilonProvider,
+    NoisePrediction,
+    ProviderReport,
+    ProviderSpec,
+    RunSettings,
+    Step,
+)
+from amdm_framework.scene import Reference, Scene
+from small_provider import (
+    SPEC,
+    SmallCondition,
+    SmallConditioning,
+    SmallContract,
+    SmallOptions,
+    SmallProvider,
+    SmallUNet,
+)
 
 
 @dataclass(frozen=True)
@@ -31,18 +49,20 @@ class Mutant:
         caught_by: the tests that fail, the one that is meant for it first.
         message: a part of what that one says.
         spec: of the broken provider.
+        contract: that it is under.
     """
 
     caught_by: tuple[str, ...]
     message: str
     spec: ProviderSpec
+    contract: type[SmallContract] = SmallContract
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
 def caught_by(*tests: str, says: str) -> Callable[[Any], Any]:
-    """Register a defect: a subclass of the provider, its options or condition, or a function that changes a spec.
+    """Register a defect: a subclass of the provider, its options, condition or contract, or a function that changes a spec.
 
     Args:
         tests: names without `test_`, the one that is meant for it first.
@@ -50,16 +70,19 @@ def caught_by(*tests: str, says: str) -> Callable[[Any], Any]:
     """
 
     def register(broken: Any) -> Any:
+        contract, spec = SmallContract, SPEC
         if not isinstance(broken, type):
             changes = broken()
         elif issubclass(broken, SmallProvider):
             changes = {"load": partial(small_provider.load, provider=broken)}
         elif issubclass(broken, SmallOptions):
             changes = {"options": broken}
+        elif issubclass(broken, SmallContract):
+            changes, contract, spec = {}, broken, broken.spec
         else:
             changes = {"condition": broken, "condition_from_scene": partial(_take, broken)}
         tests_with_prefix = tuple(f"test_{name}" for name in tests)
-        MUTANTS[broken.__name__] = Mutant(tests_with_prefix, says, SPEC.model_copy(update=changes))
+        MUTANTS[broken.__name__] = Mutant(tests_with_prefix, says, spec.model_copy(update=changes), contract)
         return broken
 
     return register
@@ -122,7 +145,7 @@ class HidesItsFile(SmallOptions):
     checkpoint: str = Field(description="Its weights.")
 
 
-@caught_by("a_missing_file_is_named", says="FileNotFoundError")
+@caught_by("a_missing_file_is_named", "odd_values_of_options_are_refused", says="FileNotFoundError")
 def opens_what_is_not_there() -> dict[str, Any]:
     def load(options: SmallOptions, context: LoadContext) -> EpsilonProvider:
         (context.base_dir / options.checkpoint).stat()
@@ -131,7 +154,7 @@ def opens_what_is_not_there() -> dict[str, Any]:
     return {"load": load}
 
 
-@caught_by("a_truncated_file_is_named", says="SafetensorError")
+@caught_by("a_truncated_file_is_named", "hostile_pickles_are_refused", says="SafetensorError")
 def reads_with_another_library() -> dict[str, Any]:
     def load(options: SmallOptions, context: LoadContext) -> EpsilonProvider:
         path = resolve_reference(options.checkpoint, context)
@@ -186,10 +209,91 @@ def refuses_without_a_reason() -> dict[str, Any]:
     return {"condition_from_scene": condition_from_scene}
 
 
-@caught_by("a_scene_without_its_ingredients", says="cannot be drawn")
+@caught_by(
+    "a_scene_without_its_ingredients", "an_empty_condition_is_accepted_or_refused_in_words", says="cannot be drawn"
+)
 class DividesByTheLengthOfTheCaption(SmallProvider):
     def positive(self, condition: SmallCondition) -> torch.Tensor:
         return super().positive(condition) * (1 / min(len(condition.prompt), 1))
+
+
+@caught_by("the_scenes_have_what_the_model_needs", says="(scene 0: the scene has no picture of role 'depth'): override")
+def needs_a_picture_that_its_scenes_lack() -> dict[str, Any]:
+    def condition_from_scene(scene: Scene, options: Any) -> SmallCondition:
+        if not any(reference.role == "depth" for reference in scene.references):
+            raise ValueError("the scene has no picture of role 'depth'")
+        return _take(SmallCondition, scene, options)
+
+    return {"condition_from_scene": condition_from_scene}
+
+
+def _reading_pictures(read: Callable[[Path], None]) -> dict[str, Any]:
+    def condition_from_scene(scene: Scene, options: Any) -> SmallCondition:
+        for reference in scene.references:
+            assert isinstance(reference.image, Path)
+            read(reference.image)
+        return _take(SmallCondition, scene, options)
+
+    return {"condition_from_scene": condition_from_scene}
+
+
+@caught_by(
+    "a_picture_that_cannot_be_read_is_named", says="torn.png: `encode` or `condition_from_scene` fails with OSError"
+)
+def opens_pictures_itself() -> dict[str, Any]:
+    return _reading_pictures(lambda path: Image.open(path).load() and None)
+
+
+@caught_by("a_picture_that_cannot_be_read_is_named", says="deep.png for every picture is accepted")
+def turns_deep_pictures_white() -> dict[str, Any]:
+    def read(path: Path) -> None:
+        try:
+            Image.open(path).convert("RGB")
+        except OSError as error:
+            raise InputError(f"{path.name} is no picture") from error
+
+    return _reading_pictures(read)
+
+
+@caught_by("a_picture_that_cannot_be_read_is_named", says="does not name it")
+def keeps_the_name_of_the_picture_to_itself() -> dict[str, Any]:
+    def read(path: Path) -> None:
+        try:
+            Reference(role="style", image=path).open()
+        except InputError:
+            raise ValueError("this is no picture that can be read") from None
+
+    return _reading_pictures(read)
+
+
+class PicturesCondition(SmallCondition):
+    """Keeps the scene's pictures for `encode`."""
+
+    references: tuple[Reference, ...] = Field(default=(), description="Pictures.")
+
+
+@caught_by("a_picture_that_cannot_be_read_is_named", says="fails with ValueError")
+def raises_another_error_in_encode() -> dict[str, Any]:
+    class OpensInEncode(SmallProvider):
+        def positive(self, condition: PicturesCondition) -> torch.Tensor:  # type: ignore[override]
+            for reference in getattr(condition, "references", ()):
+                try:
+                    reference.open()
+                except InputError as error:
+                    raise ValueError(str(error)) from error
+            return super().positive(condition)
+
+    def condition_from_scene(scene: Scene, options: Any) -> SmallCondition:
+        return PicturesCondition(**vars(_take(SmallCondition, scene, options)), references=scene.references)
+
+    load = partial(small_provider.load, provider=OpensInEncode)
+    return {"condition": PicturesCondition, "condition_from_scene": condition_from_scene, "load": load}
+
+
+@caught_by("an_empty_condition_is_accepted_or_refused_in_words", says="AttributeError")
+class NeedsACondition(SmallProvider):
+    def encode(self, conditions: Sequence[SmallCondition], settings: RunSettings) -> SmallConditioning:
+        return super().encode([condition.model_copy() for condition in conditions], settings)
 
 
 # How it is loaded.
@@ -260,16 +364,46 @@ def notes_nothing() -> dict[str, Any]:
     return {"load": load}
 
 
+def load_with_adapter(options: FolderOptions, context: LoadContext) -> EpsilonProvider:
+    read_tensors(resolve_reference(options.adapter, context) / "weights.safetensors")
+    return small_provider.load(options, context)
+
+
+class FolderOptions(SmallOptions):
+    """With an adapter in a folder."""
+
+    adapter: CheckpointReference = Field(description="A folder with further weights.")
+
+
+@caught_by("files_of_weights_are_noted", says="weights which are not noted: adapter (adapter)")
+class NotesNothingOfAFolder(SmallContract):
+    spec = SPEC.model_copy(update={"options": FolderOptions, "load": load_with_adapter})
+
+    def options(self, folder: Path) -> dict[str, Any]:
+        (folder / "adapter").mkdir()
+        safetensors.torch.save_file({"weight": torch.ones(2)}, folder / "adapter" / "weights.safetensors")
+        return {**super().options(folder), "adapter": "adapter"}
+
+
 @caught_by("inspection_predicts_what_is_loaded", says="default_size")
 def reports_another_size() -> dict[str, Any]:
     return {"inspect": lambda options, context: replace(small_provider.inspect(options, context), default_size=(8, 8))}
 
 
-@caught_by("inspection_predicts_what_is_loaded", says="bytes of weights reported")
+@caught_by("inspection_predicts_what_is_loaded", says="held: unet: 208 bytes reported, ")
 def reports_half_of_its_weights() -> dict[str, Any]:
     def inspect(options: SmallOptions, context: LoadContext) -> ProviderReport:
         report = small_provider.inspect(options, context)
-        return replace(report, components={"model": report.components["model"][::2]})
+        return replace(report, components={**report.components, "unet": report.components["unet"][::2]})
+
+    return {"inspect": inspect}
+
+
+@caught_by("inspection_predicts_what_is_loaded", says="`inspect` lacks: vae (60 bytes)")
+def reports_one_network_less() -> dict[str, Any]:
+    def inspect(options: SmallOptions, context: LoadContext) -> ProviderReport:
+        report = small_provider.inspect(options, context)
+        return replace(report, components={name: report.components[name] for name in ("unet", "text_encoder")})
 
     return {"inspect": inspect}
 
@@ -321,7 +455,11 @@ class DrawsForTheWholeBatch(SmallProvider):
         return replace(encoded, conditional=encoded.conditional + drawn.to(encoded.conditional.dtype))
 
 
-@caught_by("the_condition_matters", says="scene 0 and scene 1 give one conditional half")
+@caught_by(
+    "the_condition_matters",
+    "the_caption_acts_on_the_conditional_half_alone",
+    says="scene 0 and scene 1 give one conditional half",
+)
 class IgnoresWhatItIsAsked(SmallProvider):
     def positive(self, condition: SmallCondition) -> torch.Tensor:
         return self.text("something")

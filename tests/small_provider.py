@@ -20,6 +20,7 @@ from amdm_framework.errors import InputError
 from amdm_framework.latents import LatentSpace
 from amdm_framework.models.checkpoints import (
     RenamedTensors,
+    TensorMapping,
     build_on_meta,
     load_strict,
     read_tensors,
@@ -128,8 +129,9 @@ class SmallProvider(EpsilonProvider):
         self.unet, self.text_encoder, self.vae = (networks[name] for name in ("unet", "text_encoder", "vae"))
         self.strength = strength
 
-    def encode(self, conditions: Sequence[SmallCondition], settings: RunSettings) -> SmallConditioning:
+    def encode(self, conditions: Sequence[SmallCondition | None], settings: RunSettings) -> SmallConditioning:
         self.check_size(settings)
+        conditions = [condition or SmallCondition() for condition in conditions]
         conditional = torch.stack([self.positive(condition) for condition in conditions])
         unconditional = torch.stack([self.negative(condition) for condition in conditions])
         return SmallConditioning(
@@ -165,7 +167,9 @@ class SmallProvider(EpsilonProvider):
         return NoisePrediction(conditional, unconditional)
 
     def call(self, latents: torch.Tensor, step: Step, context: torch.Tensor) -> torch.Tensor:
-        return self.unet(latents.to(context.dtype), torch.full((len(latents),), step.timestep), context)
+        return self.unet(
+            latents.to(context.dtype), torch.full((len(latents),), step.timestep, device=latents.device), context
+        )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         pictures = self.vae(latents.to(self.vae.colours.weight.dtype))
@@ -187,15 +191,19 @@ def load(options: SmallOptions, context: LoadContext, provider: type[SmallProvid
     tensors = read_tensors(path)
     networks = {}
     for name, network in {**NETWORKS, "unet": provider.unet_class}.items():
-        own = {key.removeprefix(f"{name}."): key for key in tensors if key.startswith(f"{name}.")}
-        networks[name] = load_strict(build_on_meta(network), RenamedTensors(tensors, own), context)
+        networks[name] = load_strict(build_on_meta(network), tensors_of(name, tensors), context)
     context.weight_files += [WeightFile("model", file) for file in tensors.files]
     return provider(networks, options.strength)
 
 
+def tensors_of(network: str, tensors: TensorMapping) -> TensorMapping:
+    own = {key.removeprefix(f"{network}."): key for key in tensors if key.startswith(f"{network}.")}
+    return RenamedTensors(tensors, own)
+
+
 def inspect(options: SmallOptions, context: LoadContext) -> ProviderReport:
     tensors = read_tensors(resolve_reference(options.checkpoint, context))
-    components = {"model": tensor_infos(tensors, "model", context.dtype)}
+    components = {name: tensor_infos(tensors_of(name, tensors), name, context.dtype) for name in NETWORKS}
     return ProviderReport(SPACE, STABLE_DIFFUSION_SCHEDULE, (64, 64), components)
 
 

@@ -96,7 +96,7 @@ GREYS = Benchmark(
 )
 
 
-def grey_registry() -> PluginRegistry:
+def grey_registry(version: str = "1.0") -> PluginRegistry:
     """Return a registry of the built-ins, the grey model and its benchmark."""
 
     @hookimpl
@@ -109,4 +109,4 @@ def grey_registry() -> PluginRegistry:
 
     hooks = SimpleNamespace(register_providers=register_providers, register_benchmarks=register_benchmarks)
     built_in = Plugin(FRAMEWORK, "built-in", partial(import_module, "amdm_framework.builtin.plugin"))
-    return PluginRegistry([built_in, Plugin(Distribution("amdm-grey", "1.0"), "grey", lambda: hooks)])
+    return PluginRegistry([built_in, Plugin(Distribution("amdm-grey", version), "grey", lambda: hooks)])

@@ -37,6 +37,7 @@ def ablate(plugins: PluginRegistry, /, overrides: tuple[str, ...], **options: An
     if resolved is not None and experiment.source is not None and experiment.checker is not None:
         with experiment.collecting():
             variants, experiment.left_out = ablation_variants(experiment.source, resolved, experiment.checker)
+            experiment.require_consent(len(variants), variants[0])
             checked = experiment.checker.check_all(variants)
     experiment.stop_at_problems()
     carry_out(experiment, "ablate", checked, Arrangement([one.variant.label for one in checked]), compared=True)

@@ -10,7 +10,7 @@ import click
 
 from ..errors import InputError
 from ..plugins import PluginRegistry
-from .request import device_option, dtype_option, examine_request, read_request, set_option
+from .request import SeedType, device_option, dtype_option, examine_request, read_request, set_option
 from .results import echo_json, json_option
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _SHOWN_FAILURES = 20
 @click.option(
     "--batch-size", type=click.IntRange(1, 1024), default=1, show_default=True, help="Scenes that are drawn at once."
 )
-@click.option("--seed", "base_seed", type=click.IntRange(min=0), default=0, show_default=True,
+@click.option("--seed", "base_seed", type=SeedType(), default=0, show_default=True,
               help="What the seeds of scenes that name none are derived from, together with their names.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many scenes of the list.")
 @click.option("--resume", is_flag=True, help="Go on with the batch in the folder: draw what is missing or failed.")

@@ -91,6 +91,8 @@ def _echo_cost(cost: RunCost, strategy: str) -> None:
         click.echo(
             f"  {in_units(cost.unique_bytes)} in memory, where the models one by one would take {in_units(cost.bytes)}"
         )
+    size = f"a picture of {cost.width}x{cost.height} pixels" if cost.width and cost.height else "a picture"
+    click.echo(f"  these are the weights alone: drawing {size} takes memory beside them")
     downloads = [reference for member in cost.members for reference in member.downloads]
     if downloads:
         click.echo()

@@ -3,49 +3,75 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import AMDMError
+from ..errors import AMDMError, PluginError, did_you_mean
 from ..plugins import PluginRegistry
 from .results import echo_json, echo_title, json_option
 
 if TYPE_CHECKING:
-    from ..descriptions import BenchmarkDescription, OptionDescription, ProviderDescription, StrategyDescription
+    from ..descriptions import (
+        BenchmarkDescription,
+        CheckpointSourceDescription,
+        InstalledDescription,
+        OptionDescription,
+        PluginDescription,
+        ProviderDescription,
+        StrategyDescription,
+    )
 
 
 @click.command(short_help="List what is installed, and what is broken.")
+@click.argument("name", required=False)
 @json_option
 @click.pass_obj
-def plugins(registry: PluginRegistry, as_json: bool) -> None:
-    """List what is installed: models, strategies, benchmarks and weights, where they come from, and the options they take."""
+def plugins(registry: PluginRegistry, name: str | None, as_json: bool) -> None:
+    """List what is installed: models, strategies, benchmarks and weights, and where they come from.
+
+    With NAME, that of one of them or of a package: this alone, with the options that it takes.
+    """
     installed = registry.describe()
+    if name is not None:
+        installed = _called(name, installed)
     if as_json:
         echo_json(asdict(installed))
         return
-    echo_title("plugins")
-    for plugin in installed.plugins:
-        click.echo(f"  {plugin.entry_point}  ({plugin.distribution} {plugin.version})  {plugin.status}")
-        _echo_reason(plugin.reason)
-    for title, described in (("providers", installed.providers), ("strategies", installed.strategies)):
-        click.echo()
-        echo_title(title)
-        for one in described:
-            _echo_described(one)
-    if installed.benchmarks:
-        click.echo()
-        echo_title("benchmarks")
-        for benchmark in installed.benchmarks:
-            _echo_benchmark(benchmark)
-    if installed.checkpoint_sources:
-        click.echo()
-        echo_title("checkpoint sources")
-        for source in installed.checkpoint_sources:
-            click.echo(f"  {source.name}://  ({source.distribution} {source.version})  {source.status}")
-            _echo_reason(source.reason)
+    parts: list[tuple[str, list[Callable[[], None]]]] = [
+        ("plugins", [partial(_echo_row, one, one.entry_point, one.status) for one in installed.plugins]),
+        ("providers", [partial(_echo_described, one, name is not None) for one in installed.providers]),
+        ("strategies", [partial(_echo_described, one, name is not None) for one in installed.strategies]),
+        ("benchmarks", [partial(_echo_benchmark, one, name is not None) for one in installed.benchmarks]),
+        (
+            "checkpoint sources",
+            [partial(_echo_row, one, f"{one.name}://", one.status) for one in installed.checkpoint_sources],
+        ),
+    ]
+    for title, rows in parts:
+        if rows:
+            echo_title(title)
+            for echo_row in rows:
+                echo_row()
+            click.echo()
+    if name is None:
+        click.echo("`amdm plugins NAME` shows the options of one.")
+
+
+def _called(name: str, installed: InstalledDescription) -> InstalledDescription:
+    known: set[str] = set()
+    chosen: dict[str, Any] = {}
+    for part in fields(installed):
+        rows = getattr(installed, part.name)
+        names = [{one.distribution, getattr(one, "name", one.distribution)} for one in rows]
+        chosen[part.name] = tuple(one for one, called in zip(rows, names, strict=True) if name in called)
+        known.update(*names)
+    if not any(chosen.values()):
+        raise PluginError(f"nothing installed is called '{name}'.{did_you_mean(name, known)} `amdm plugins` lists all.")
+    return replace(installed, **chosen)
 
 
 @click.command(short_help="List the rules of aggregation, or explain one.")
@@ -106,15 +132,25 @@ def _echo_strategy(one: StrategyDescription, cost: str) -> None:
         _echo_options(one.options)
 
 
-def _echo_described(one: ProviderDescription) -> None:
-    click.echo(f"  {click.style(one.name, bold=True)}  ({one.distribution} {one.version})  {one.summary or one.status}")
+def _echo_row(
+    one: PluginDescription | ProviderDescription | BenchmarkDescription | CheckpointSourceDescription,
+    name: str,
+    text: str,
+) -> None:
+    click.echo(f"  {click.style(name, bold=True)}  ({one.distribution} {one.version})  {text}")
     _echo_reason(one.reason)
-    _echo_options(one.options)
 
 
-def _echo_benchmark(one: BenchmarkDescription) -> None:
-    click.echo(f"  {click.style(one.name, bold=True)}  ({one.distribution} {one.version})  {one.summary or one.status}")
-    _echo_reason(one.reason)
+def _echo_described(one: ProviderDescription, with_options: bool) -> None:
+    _echo_row(one, one.name, one.summary or one.status)
+    if with_options:
+        _echo_options(one.options)
+
+
+def _echo_benchmark(one: BenchmarkDescription, with_figures: bool) -> None:
+    _echo_row(one, one.name, one.summary or one.status)
+    if not with_figures:
+        return
     width = max(map(len, one.figures), default=0)
     for name, meaning in one.figures.items():
         click.echo(f"      {name.ljust(width)}  {meaning}{' (the objective)' if name == one.objective else ''}")

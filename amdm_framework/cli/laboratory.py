@@ -7,12 +7,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import AMDMError, InputError, Problem
 from ..plugins import PluginRegistry
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
     from ..composition import ResolvedComposition
     from ..laboratory.experiment import Benchmarking, Outcome, Plan
     from ..laboratory.report import Arrangement
-    from ..laboratory.variants import CheckedVariant, Source, VariantChecker
+    from ..laboratory.variants import CheckedVariant, Source, Variant, VariantChecker
     from ..scene import Scene
 
 USUAL_SIZE = 512
+
+MOST_PICTURES = 500
+"""More are drawn only where --yes says that so many are meant."""
+
+MOST_LISTED = 20
+"""Of the variants that a dry run names."""
+
+_NEEDS_BENCHMARK = {"cases": "--cases", "benchmark_seed": "--benchmark-seed", "batch_size": "--batch-size"}
 
 _OPTIONS: tuple[Decorator, ...] = (
     click.argument("composition", type=click.Path(path_type=Path)),
@@ -46,6 +55,7 @@ _OPTIONS: tuple[Decorator, ...] = (
     device_option,
     dtype_option,
     click.option("--dry-run", is_flag=True, help="Check everything and say what would be drawn; draw nothing."),
+    click.option("--yes", is_flag=True, help=f"Draw more than {MOST_PICTURES} pictures, too."),
     click.option("--no-progress", is_flag=True, help="No progress bar."),
     json_option,
 )  # fmt: skip
@@ -71,6 +81,7 @@ class Request:
     device: str
     dtype: str
     dry_run: bool
+    yes: bool
     no_progress: bool
     as_json: bool
 
@@ -118,6 +129,27 @@ class Experiment:
             return self.checker.resolve(Variant("as written", self.source.content))
         return None
 
+    def require_consent(self, count: int, first: Variant) -> None:
+        """Refuse very many pictures that nobody confirmed, before every variant is checked.
+
+        Args:
+            count: number of variants.
+            first: tells what a picture takes, about.
+
+        Raises:
+            InputError: there are more than `MOST_PICTURES` without --yes.
+        """
+        pictures = count * max(self.plan.pictures, 1)
+        if self.checker is None or pictures <= MOST_PICTURES or self.request.yes:
+            return
+        # Where something cannot be read there is nothing to count.
+        self.stop_at_problems()
+        evaluations = self.checker.check(first).cost.evaluations * pictures
+        sentence = f"this is {pictures} pictures with about {evaluations} network evaluations"
+        if not self.request.dry_run:
+            raise InputError(f"{sentence}; --yes draws them all")
+        click.echo(f"{sentence}: all {count} variants are checked, which may take a while", err=True)
+
     def stop_at_problems(self) -> None:
         """Raise everything that was collected.
 
@@ -162,6 +194,13 @@ def read_experiment(plugins: PluginRegistry, options: Mapping[str, Any], overrid
         problems.append(Problem("nothing to draw: give --scene, or --benchmark, or both"))
     if request.scene is None and request.seeds:
         problems.append(Problem("goes with --scene; a benchmark has its own seeds", "--seed"))
+    if request.benchmark is None:
+        given = click.get_current_context().get_parameter_source
+        problems += [
+            Problem("goes with --benchmark, which is not given", option)
+            for name, option in _NEEDS_BENCHMARK.items()
+            if given(name) is ParameterSource.COMMANDLINE
+        ]
     with _collecting(problems):
         source = read_source(request.composition, overrides)
     with _collecting(problems):
@@ -173,7 +212,6 @@ def read_experiment(plugins: PluginRegistry, options: Mapping[str, Any], overrid
     seeds = request.seeds
     if scene is not None and not seeds:
         seeds = (secrets.randbelow(2**32),)
-        click.echo(f"seed: {seeds[0]}", err=True)
     plan = Plan(scene, seeds, benchmarking)
     checker = None
     if source is not None:
@@ -212,6 +250,7 @@ def carry_out(
         _echo_plan(experiment, command, variants)
         return
 
+    from ..laboratory.experiment import INTERRUPTED
     from ..laboratory.grid import draw_grid
     from ..laboratory.report import make_grid
     from ..laboratory.table import lines_of, write_csv
@@ -221,16 +260,21 @@ def carry_out(
     prepare_folder(request.output)
     height, width = (max(getattr(one.cost, side) or USUAL_SIZE for one in variants) for side in ("height", "width"))
     require_space(request.output, len(variants) * len(plan.shown), height, width)
+    if plan.scene is not None and not request.seeds:
+        click.echo(f"seed: {plan.seeds[0]}", err=True)
     began = time.perf_counter()
     outcomes = _draw(experiment, variants)
     whole = outcomes[0] if compared else None
-    grid = make_grid(outcomes, plan, arrangement, request.name, request.composition.name, whole)
-    lines = lines_of(outcomes, plan, whole)
+    assert experiment.source is not None
+    grid = make_grid(outcomes, plan, arrangement, request.name, experiment.source, whole)
+    if experiment.left_out:
+        grid = replace(grid, footer=f"{grid.footer}\nLeft out: {', '.join(experiment.left_out)}.")
+    lines = lines_of(outcomes, plan, experiment.source, whole)
     said: dict[str, list[str]] = {}
     for outcome in outcomes:
         for sentence in outcome.warnings:
             said.setdefault(sentence, []).append(outcome.checked.variant.label)
-    sentences = [f"{'; '.join(labels)}: {sentence}" for sentence, labels in said.items()]
+    sentences = [_of_some(sentence, labels, len(outcomes)) for sentence, labels in said.items()]
     for sentence in sentences:
         warnings.warn(sentence, stacklevel=1)
     stem = f"{request.name}-{command}"
@@ -240,8 +284,11 @@ def carry_out(
         # The number that the picture got; that of a table of another picture, if it is taken, stays with it.
         table = save_new(request.output, picture.stem, ".csv", partial(write_csv, lines))
     failed = {outcome.checked.variant.label: outcome.error for outcome in outcomes if outcome.error}
+    context = click.get_current_context()
     for label, error in failed.items():
         click.echo(f"{click.style('failed:', fg='red', bold=True)} {label}: {error}", err=True)
+    if context.find_root().params["debug"]:
+        click.echo("".join(outcome.trace for outcome in outcomes), err=True, nl=False)
     if request.as_json:
         echo_json(
             {
@@ -256,8 +303,16 @@ def carry_out(
         )
     else:
         click.echo(f"{picture}\n{table}")
+    if INTERRUPTED in failed.values():
+        click.echo("interrupted", err=True)
+        context.exit(130)
     if failed:
-        click.get_current_context().exit(1)
+        context.exit(1)
+
+
+def _of_some(sentence: str, labels: Sequence[str], count: int) -> str:
+    shown = "; ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+    return sentence if len(labels) == count else f"{sentence} (in {len(labels)} of {count}: {shown})"
 
 
 def _draw(experiment: Experiment, variants: Sequence[CheckedVariant]) -> list[Outcome]:
@@ -272,6 +327,9 @@ def _draw(experiment: Experiment, variants: Sequence[CheckedVariant]) -> list[Ou
     with tqdm(total=steps, unit="step", disable=True if request.no_progress else None) as bar:
 
         def begin(checked: CheckedVariant) -> None:
+            # Native code may have turned an interruption into an error of the variant before.
+            if getattr(click.get_current_context().find_root().command, "interrupts", ()):
+                raise KeyboardInterrupt
             bar.set_description(checked.variant.label)
 
         return run_experiment(laboratory, variants, plan, bar.update, begin)
@@ -301,8 +359,10 @@ def _echo_plan(experiment: Experiment, command: str, variants: Sequence[CheckedV
         f"would draw {len(variants) * plan.pictures} picture(s), {plan.pictures} of each of {len(variants)} variant(s), "
         f"with {evaluations} network evaluations"
     )
-    for one in variants:
+    for one in variants[:MOST_LISTED]:
         click.echo(f"  {one.variant.label}: {one.cost.evaluations} evaluations per picture")
+    if len(variants) > MOST_LISTED:
+        click.echo(f"  \N{HORIZONTAL ELLIPSIS} and {len(variants) - MOST_LISTED} more")
     for name in downloads:
         click.echo(f"  download    {name}")
     for file in files:

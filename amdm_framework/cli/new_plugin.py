@@ -40,7 +40,7 @@ def new_plugin(registry: PluginRegistry, name: str, kind: Kind, output: Path) ->
     click.echo(f"wrote {folder}\n\nnext:")
     for command in (
         f"cd {shlex.quote(str(folder))}",
-        'pip install -e ".[test]"',
+        'pip install -e ".[test]"  # or, where amdm-framework is installed: pip install --no-deps -e .',
         "pytest",
         f"amdm plugin-check {chosen.word}",
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +29,12 @@ class TestContract(SpecChecks):
     spec = discover().provider({name!r})
 """
 
-# Two tests need what only its author's own subclass says: whether the rule keeps what all members agree on, and which
-# options give everything to the target.
-OF_A_STRATEGY = """
+GENERAL_OF_A_STRATEGY = """
 from amdm_framework.plugins import discover
-from amdm_framework.testing import StrategyContract
+from amdm_framework.testing.strategy_contract import GeneralStrategyContract
 
-class TestContract(StrategyContract):
+class TestContract(GeneralStrategyContract):
     strategy = discover().strategy({name!r})
-    test_members_that_agree_draw_the_targets_picture = None
-    test_all_weight_on_the_target_is_the_target_alone = None
 """
 
 HOW_TO_ADD_ONE = (
@@ -46,7 +42,29 @@ HOW_TO_ADD_ONE = (
     'makes a tiny model, and name it in the ProviderSpec: contract="module:Class"'
 )
 
+HOW_TO_ADD_ONE_TO_A_STRATEGY = (
+    "no contract: what only its author can declare was not checked. Write a subclass of "
+    'amdm_framework.testing.StrategyContract, and name it in the strategy: contract = "module:Class"'
+)
+
 MARKS = {"passed": ("ok  ", "green"), "failed": ("FAIL", "red"), "skipped": ("skip", "yellow")}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one contract; printed as JSON under these names.
+
+    Attributes:
+        kind: `provider` or `strategy`.
+        name: of the model or strategy.
+        complete: whether it is its author's contract, not the general one.
+        checks: one result per test.
+    """
+
+    kind: str
+    name: str
+    complete: bool
+    checks: list[CheckResult]
 
 
 @click.command("plugin-check", short_help="Run the contract tests of an installed plugin.")
@@ -68,33 +86,29 @@ def plugin_check(ctx: click.Context, name: str, as_json: bool) -> None:
             raise
         raise InputError("plugin-check needs pytest: pip install 'amdm-framework[testing]'") from None
     reports = []
-    for (kind, one), source in contracts.items():
+    for (kind, one), contract in contracts.items():
         if not as_json:
             echo_title(f"{kind} {one}")
-        results = run_contract(source, partial(_echo_result, silent=as_json))
-        complete = kind == "strategy" or registry.provider(one).contract is not None
+        results = run_contract(_source(kind, one, contract), partial(_echo_result, silent=as_json))
+        report = Report(kind, one, contract is not None, results)
         if not as_json:
-            _echo_summary(results, complete)
-        reports.append({"kind": kind, "name": one, "complete": complete, "checks": [asdict(each) for each in results]})
+            _echo_summary(report)
+        reports.append(report)
     if as_json:
-        echo_json(reports)
-    if any(check["outcome"] == "failed" for report in reports for check in report["checks"]):  # type: ignore[attr-defined]
+        echo_json([asdict(report) for report in reports])
+    if any(check.outcome == "failed" for report in reports for check in report.checks):
         ctx.exit(1)
 
 
-def _contracts_of(registry: PluginRegistry, name: str) -> Mapping[tuple[str, str], str]:
-    """Return for every model and strategy that a name stands for the source of its test module."""
-    contracts = {}
+def _contracts_of(registry: PluginRegistry, name: str) -> Mapping[tuple[str, str], str | None]:
+    """Return for every model and strategy that a name stands for the contract that it names, if any."""
+    contracts: dict[tuple[str, str], str | None] = {}
     for provider in registry.providers.values():
         if name in (provider.name, provider.distribution.name):
-            source = WITHOUT_A_CONTRACT.format(name=provider.name)
-            if provider.value.contract is not None:
-                module, _, contract = provider.value.contract.partition(":")
-                source = WITH_A_CONTRACT.format(module=module, name=contract)
-            contracts["provider", provider.name] = source
+            contracts["provider", provider.name] = provider.value.contract
     for strategy in registry.strategies.values():
         if name in (strategy.name, strategy.distribution.name):
-            contracts["strategy", strategy.name] = OF_A_STRATEGY.format(name=strategy.name)
+            contracts["strategy", strategy.name] = strategy.value.contract
     broken = [f for f in registry.failures if name in (f.name, f.plugin.entry_point, f.plugin.distribution.name)]
     if broken:
         raise PluginError(f"{name} is broken: {'; '.join(map(str, broken))}")
@@ -108,6 +122,14 @@ def _contracts_of(registry: PluginRegistry, name: str) -> Mapping[tuple[str, str
     return contracts
 
 
+def _source(kind: str, name: str, contract: str | None) -> str:
+    """Return the source of the test module that runs a contract."""
+    if contract is None:
+        return (WITHOUT_A_CONTRACT if kind == "provider" else GENERAL_OF_A_STRATEGY).format(name=name)
+    module, _, class_name = contract.partition(":")
+    return WITH_A_CONTRACT.format(module=module, name=class_name)
+
+
 def _echo_result(result: CheckResult, silent: bool) -> None:
     if silent:
         return
@@ -119,8 +141,8 @@ def _echo_result(result: CheckResult, silent: bool) -> None:
         click.echo(textwrap.indent("\n".join(filter(None, (meaning, result.reason))), " " * 8))
 
 
-def _echo_summary(results: list[CheckResult], complete: bool) -> None:
-    counts = [(sum(result.outcome == outcome for result in results), outcome) for outcome in MARKS]
-    click.echo(f"{len(results)} checks: {', '.join(f'{count} {outcome}' for count, outcome in counts if count)}")
-    if not complete:
-        click.echo(HOW_TO_ADD_ONE)
+def _echo_summary(report: Report) -> None:
+    counts = [(sum(check.outcome == outcome for check in report.checks), outcome) for outcome in MARKS]
+    click.echo(f"{len(report.checks)} checks: {', '.join(f'{count} {outcome}' for count, outcome in counts if count)}")
+    if not report.complete:
+        click.echo(HOW_TO_ADD_ONE if report.kind == "provider" else HOW_TO_ADD_ONE_TO_A_STRATEGY)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,21 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+class SeedType(click.IntRange):
+    """A seed on the command line: a whole number from 0 on, of at most 64 bits."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2**64 - 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, and say it in plain words where there is none."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"expected a whole number from 0 to {self.max}, found {value!r}", param, ctx)
+
+
 device_option: Decorator = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu, cuda, cuda:N or mps."
 )
@@ -36,7 +50,8 @@ set_option: Decorator = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Override a value of the composition, e.g. aggregation.steps=5 or providers.0.step_size=45. Repeatable.",
+    help="Override a value of the composition, e.g. aggregation.steps=5 or providers.0.step_size=45; a member's name "
+    "(its `name`, or else its `use`) does in place of its position, providers.ip_adapter.scale=0.5. Repeatable.",
 )
 output_option: Decorator = click.option(
     "--output",
@@ -106,10 +121,11 @@ def load(
     resolved: ResolvedComposition, device: str, dtype: str, plugins: PluginRegistry, progress: bool
 ) -> tuple[AMDMPipeline, float]:
     """Load a composition and return the pipeline and the seconds it took."""
+    from ..devices import memory_explained
     from ..pipeline import AMDMPipeline
 
     began = time.perf_counter()
-    with _memory_explained("load the models"):
+    with memory_explained("load the models"):
         pipeline = AMDMPipeline.from_composition(resolved, device, dtype, plugins)
     if not progress:
         pipeline.set_progress_bar_config(disable=True)
@@ -120,10 +136,12 @@ def draw(pipeline: AMDMPipeline, scene: Scene, seeds: Sequence[int], folder: Pat
     """Draw one picture of a scene per seed, as one batch, and return them and the seconds it took.
 
     Raises:
-        InputError: there is no room for the results, on disk or in memory.
+        InputError: there is no room for the results on disk.
+        AMDMError: there is too little memory.
     """
     import torch
 
+    from ..devices import memory_explained
     from ..picture_files import require_space
 
     sampler = pipeline.sampler
@@ -131,21 +149,6 @@ def draw(pipeline: AMDMPipeline, scene: Scene, seeds: Sequence[int], folder: Pat
     require_space(folder, len(seeds), sampler.height or height, sampler.width or width)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     began = time.perf_counter()
-    with _memory_explained(f"draw {len(seeds)} picture(s) at once"):
+    with memory_explained(f"draw {len(seeds)} picture(s) at once"):
         output = pipeline([scene] * len(seeds), generator=generators)
     return output, time.perf_counter() - began
-
-
-@contextmanager
-def _memory_explained(what: str) -> Iterator[None]:
-    from ..devices import is_out_of_memory
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"the device has too little memory to {what}: give fewer seeds, a smaller `sampler.height` and "
-            "`sampler.width`, --dtype float16, or --set offload=model"
-        ) from error

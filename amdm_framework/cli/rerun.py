@@ -22,7 +22,8 @@ from .results import echo_json, json_option
     "folders",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     multiple=True,
-    help="Look for local files here first, then beside the picture and in the current folder. Repeatable.",
+    help="Look here first for weights and reference pictures, then beside the picture and in the current folder. "
+    "Repeatable.",
 )
 @click.option(
     "--allow-different", is_flag=True, help="Draw even where an input is not the one the picture was made of."
@@ -43,8 +44,9 @@ def rerun(
 ) -> None:
     """Draw PICTURE again, a PNG of `amdm run`: the same pixels, where every input is the same.
 
-    Files it was made of are found by name and verified by digest. Where one is missing or another than it was, the
-    message says which; --allow-different then draws all the same.
+    Weights and reference pictures that it was made of are found by name and verified by digest: beside the picture, in
+    the current folder, and in the folders that --models gives. Where one is missing or another than it was, the message
+    says which. --allow-different draws with another one all the same.
     """
     from ..devices import choose_device, choose_dtype
     from ..metadata import png_info, read_record, record_run

@@ -14,6 +14,7 @@ import click
 from ..errors import InputError
 from ..plugins import PluginRegistry
 from .request import (
+    SeedType,
     device_option,
     draw,
     dtype_option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed",
     "seeds",
-    type=click.IntRange(0, 2**64 - 1),
+    type=SeedType(),
     multiple=True,
     help="Draw a picture with this seed; repeatable, all are drawn in one batch [random, and printed].",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ def sweep(plugins: PluginRegistry, /, settings: tuple[str, ...], **options: Any)
     Exit codes: 0 done, 1 some combinations failed, 2 the input was wrong or all failed, 130 interrupted.
     """
     from ..laboratory.report import Arrangement
-    from ..laboratory.sweep import arrange, member_names, parse_settings, sweep_variants
+    from ..laboratory.sweep import Setting, arrange, member_names, parse_settings, sweep_variants
 
     experiment = read_experiment(plugins, options)
     parsed = None
@@ -45,8 +46,10 @@ def sweep(plugins: PluginRegistry, /, settings: tuple[str, ...], **options: Any)
     arrangement = Arrangement([])
     if parsed is not None and experiment.source is not None and experiment.checker is not None:
         members = member_names(experiment.source)
-        arrangement = arrange(parsed, members)
         with experiment.collecting():
+            first = sweep_variants(experiment.source, [Setting(one.key, one.values[:1]) for one in parsed], members)[0]
+            experiment.require_consent(math.prod(len(one.values) for one in parsed), first)
+            arrangement = arrange(parsed, members)
             checked = experiment.checker.check_all(sweep_variants(experiment.source, parsed, members))
     experiment.stop_at_problems()
     carry_out(experiment, "sweep", checked, arrangement)

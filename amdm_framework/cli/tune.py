@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +25,32 @@ HELD_OUT = 2
 """So many times as many cases as those of the search have no part in it: their figures are the ones to believe."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked for on the command line."""
+
+    composition: Path
+    benchmark: str
+    trials: int
+    cases: int
+    seed: int
+    varied: tuple[str, ...]
+    search_file: Path | None
+    study_file: Path | None
+    output: Path | None
+    batch_size: int
+    overrides: tuple[str, ...]
+    device: str
+    dtype: str
+    no_progress: bool
+    as_json: bool
+
+    @property
+    def best_file(self) -> Path:
+        """Where the best composition is written."""
+        return self.output or Path(f"{self.composition.stem}_best.yaml")
+
+
 @click.command(short_help="Search for the settings that score best.")
 @click.argument("composition", type=click.Path(path_type=Path))
 @click.option("--benchmark", required=True, help="What settings are scored by (`amdm plugins` lists benchmarks).")
@@ -32,7 +59,7 @@ HELD_OUT = 2
     type=click.IntRange(1),
     default=40,
     show_default=True,
-    help="Settings to try in total, the composition as it is and those that turn out not to be valid included.",
+    help="Settings to try in total, the composition as it is and those that cannot be scored included.",
 )
 @click.option(
     "--cases", type=click.IntRange(1), default=24, show_default=True, help="Pictures that every setting is scored by."
@@ -68,7 +95,7 @@ HELD_OUT = 2
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     show_default="NAME_best.yaml in the current folder",
-    help="File for the best composition, in place of the one that may be there.",
+    help="File for the best composition, in place of one that an earlier search wrote there.",
 )
 @click.option(
     "--batch-size",
@@ -83,24 +110,7 @@ HELD_OUT = 2
 @click.option("--no-progress", is_flag=True, help="No line for every trial.")
 @json_option
 @click.pass_obj
-def tune(
-    plugins: PluginRegistry,
-    composition: Path,
-    benchmark: str,
-    trials: int,
-    cases: int,
-    seed: int,
-    varied: tuple[str, ...],
-    search_file: Path | None,
-    study_file: Path | None,
-    output: Path | None,
-    batch_size: int,
-    overrides: tuple[str, ...],
-    device: str,
-    dtype: str,
-    no_progress: bool,
-    as_json: bool,
-) -> None:
+def tune(plugins: PluginRegistry, /, **options: Any) -> None:
     """Search for settings with which COMPOSITION (a YAML file) scores better on a benchmark, and write the best.
 
     The first trial is the composition as it is, so that the best is never worse on the cases of the search. Settings
@@ -113,53 +123,42 @@ def tune(
     from ..laboratory.study_lock import locked
 
     require_optuna()
-    if output is None:
-        output = Path(f"{composition.stem}_best.yaml")
-    tuning = _read(plugins, composition, benchmark, cases, seed, varied, search_file, output, batch_size, overrides,
-                   device, dtype)  # fmt: skip
-    if not no_progress:
+    request = Request(**options)
+    study_file, output = request.study_file, request.best_file
+    tuning = _read(plugins, request)
+    if not request.no_progress:
         _echo_space(tuning.space)
     with ExitStack() as stack:
         if study_file is not None:
             stack.enter_context(locked(study_file))
-        study = Study(study_file, tuning.identity, tuning.space, tuning.start_values, seed)
+        study = Study(study_file, tuning.identity, tuning.space, tuning.start_values, request.seed)
 
         def on_trial(trial: Trial) -> None:
-            if not no_progress:
-                _echo_trial(study, trial, trials)
+            if not request.no_progress:
+                _echo_trial(study, trial, request.trials)
 
         try:
-            study.run(trials, tuning.propose, tuning.score, on_trial)
+            study.run(request.trials, tuning.propose, tuning.score, on_trial)
         except KeyboardInterrupt:
             if study_file is not None:
                 click.echo(
-                    f"{len(study.trials())} of {trials} trials are kept in {study_file}: the same command goes on",
+                    f"{len(study.trials())} of {request.trials} trials are kept in {study_file}: the same command "
+                    "goes on",
                     err=True,
                 )
             raise
         best, done, importance = study.best(), len(study.trials()), study.importance()
+    # Before the comparison, which may be interrupted or fail, and again with its figures.
+    _write(tuning, best, done, [], output)
     comparisons = tuning.compare(best.settings)
     _write(tuning, best, done, comparisons, output)
-    if as_json:
+    if request.as_json:
         _echo_as_json(tuning, best, done, importance, comparisons, output)
     else:
         _echo_result(tuning, best, done, importance, comparisons, output)
 
 
-def _read(
-    plugins: PluginRegistry,
-    composition: Path,
-    benchmark: str,
-    cases: int,
-    seed: int,
-    varied: Sequence[str],
-    search_file: Path | None,
-    output: Path,
-    batch_size: int,
-    overrides: Sequence[str],
-    device: str,
-    dtype: str,
-) -> Tuning:
+def _read(plugins: PluginRegistry, request: Request) -> Tuning:
     from ..laboratory.drawing import Laboratory
     from ..laboratory.search_space import parse_space
     from ..laboratory.tuning import BenchmarkCases, Tuning
@@ -169,15 +168,16 @@ def _read(
     problems: list[Problem] = []
     source = space = found = searched = held_out = None
     try:
-        source = read_source(composition, overrides)
+        source = read_source(request.composition, request.overrides)
     except InputError as error:
         problems += error.problems
     try:
-        space = parse_space(varied, search_file)
+        space = parse_space(request.varied, request.search_file)
     except InputError as error:
         problems += error.problems
     try:
-        found = plugins.benchmark(benchmark)
+        found = plugins.benchmark(request.benchmark)
+        cases, seed = request.cases, request.seed
         searched = BenchmarkCases(found.draw_cases(cases, seed), seed)
         held_out = BenchmarkCases(found.draw_cases(HELD_OUT * cases, seed + 1), seed + 1)
     except InputError as error:
@@ -185,32 +185,60 @@ def _read(
     except AMDMError as error:
         problems.append(Problem(str(error), "--benchmark"))
     try:
-        check_folder(output.parent)
-        if composition.exists() and output.exists() and composition.samefile(output):
-            problems.append(Problem("is the composition itself: give another file for the best one", "--output"))
+        check_folder(request.best_file.parent)
+        others = {"the composition itself": request.composition, "the file of --study": request.study_file,
+                  "the file of --search": request.search_file}  # fmt: skip
+        _check_output(request.best_file, {what: file for what, file in others.items() if file is not None})
     except InputError as error:
         problems += error.problems
     if problems or source is None or space is None or found is None or searched is None or held_out is None:
         raise InputError(problems)
     scenes = [case.scene for case in (*searched.cases, *held_out.cases)]
-    checker = VariantChecker(source, scenes, plugins, device, dtype)
-    laboratory = Laboratory(plugins, device, dtype)
-    return Tuning(source, space, found, searched, held_out, checker, laboratory, plugins, batch_size)
+    checker = VariantChecker(source, scenes, plugins, request.device, request.dtype)
+    laboratory = Laboratory(plugins, request.device, request.dtype)
+    return Tuning(source, space, found, searched, held_out, checker, laboratory, plugins, request.batch_size)
+
+
+def _check_output(output: Path, others: Mapping[str, Path]) -> None:
+    """Refuse to write over anything but an earlier result.
+
+    Raises:
+        InputError: the file is one of those of this search, or was not written by `amdm tune`.
+    """
+    for what, file in others.items():
+        if output.resolve() == file.resolve() or (output.exists() and file.exists() and output.samefile(file)):
+            raise InputError([Problem(f"is {what}: give another file for the best composition", "--output")])
+    if not output.exists():
+        return
+    try:
+        with output.open("rb") as file_there:
+            begin = file_there.readline(200)
+    except OSError as error:
+        message = f"{output} is there already and cannot be read: {error.strerror or error}"
+        raise InputError([Problem(message, "--output")]) from error
+    # Not the whole line: its number changes.
+    if not (begin.startswith(b"# The best of ") and b"of `amdm tune`" in begin):
+        message = f"{output} is there already and was not written by amdm tune: choose another file or remove it"
+        raise InputError([Problem(message, "--output")])
 
 
 def _write(tuning: Tuning, best: Trial, done: int, comparisons: Sequence[Comparison], output: Path) -> None:
     from ..picture_files import prepare_folder, replace_file
     from ..yaml_files import to_yaml
 
-    searched, held_out = comparisons
-    name = tuning.benchmark.name
+    name, searched = tuning.benchmark.name, tuning.searched
+    reached = f"{_number(best.score)} on {len(searched.cases)} cases of seed {searched.seed}"
     lines = [
         f"The best of {done} trials of `amdm tune` by {tuning.benchmark.objective} on the benchmark {name}.",
-        f"{_number(best.score)} on {searched.cases} cases of seed {searched.seed}, where the composition it started from "
-        f"has {_number(searched.start.score)};",
-        f"{_number(held_out.best.score)} on {held_out.cases} other cases (seed {held_out.seed}), there "
-        f"{_number(held_out.start.score)}.",
+        f"{reached}, by which it was chosen; the comparison on others was not finished.",
     ]
+    if comparisons:
+        start, held_out = comparisons[0].start, comparisons[1]
+        lines[1:] = [
+            f"{reached}, where the composition it started from has {_number(start.score)};",
+            f"{_number(held_out.best.score)} on {held_out.cases} other cases (seed {held_out.seed}), there "
+            f"{_number(held_out.start.score)}.",
+        ]
     text = "".join(f"# {line}\n" for line in lines) + to_yaml(tuning.content(best.settings, output.parent))
     prepare_folder(output.parent)
     replace_file(output, lambda file: file.write(text.encode()))
@@ -226,8 +254,9 @@ def _echo_space(space: Sequence[Dimension]) -> None:
 def _echo_trial(study: Study, trial: Trial, total: int) -> None:
     done = len(study.trials())
     settings = " ".join(f"{key}={value}" for key, value in trial.settings.items()) or "the composition as it is"
-    score = "not valid" if trial.score is None else f"{trial.score:6.2f}"
-    click.echo(f"trial {done}/{total}  {score}  best {_number(study.best().score)}  {settings}", err=True)
+    score = "no score" if trial.score is None else f"{trial.score:6.2f}"
+    reason = f": {trial.reason}" if trial.reason else ""
+    click.echo(f"trial {done}/{total}  {score}  best {_number(study.best().score)}  {settings}{reason}", err=True)
 
 
 def _echo_result(

@@ -16,7 +16,8 @@ def ablation_variants(
     """Return the whole, all but one member for every member, and every member alone.
 
     Where the target is left out, the next member becomes it. Options of the strategy with a value for every member or
-    every secondary lose the value of the one that is left out.
+    every secondary lose the value of the one that is left out, and positions of members change; which options these are
+    their fields say: `json_schema_extra={"per": "member"}`, `{"per": "secondary"}` or `{"holds": "positions"}`.
 
     Args:
         source: the composition.
@@ -42,42 +43,31 @@ def ablation_variants(
     # With two members, all but one is the other one alone.
     for position, name in enumerate(names) if len(names) > 2 else ():
         label = f"without {name}" + (f" ({names[1]} is the target)" if position == 0 else "")
-        variant = Variant(label, _without(whole, position))
+        variant = Variant(label, _without(whole, resolved, position))
         try:
-            variants.append(_shortened(variant, position, len(names), checker))
+            checker.resolve(variant)
         except InputError as error:
             refused[label] = str(error)
+        else:
+            variants.append(variant)
     return [*variants, *alone_variants(source, resolved)], refused
 
 
-def _without(whole: dict[str, Any], position: int) -> dict[str, Any]:
+def _without(whole: dict[str, Any], resolved: ResolvedComposition, position: int) -> dict[str, Any]:
     content = {**whole, "providers": [block for k, block in enumerate(whole["providers"]) if k != position]}
-    order = content.get("aggregation", {}).get("order")
-    if isinstance(order, list):
-        # Whose turn it is: not a value for every member, but their positions, which change.
-        turns = [k - (k > position) for k in order if k != position]
-        content["aggregation"] = {**content["aggregation"], "order": turns}
-    return content
-
-
-def _shortened(variant: Variant, position: int, count: int, checker: VariantChecker) -> Variant:
-    # The strategy itself says which of its lists are too long for the members that are left.
-    shortened: set[str] = set()
-    while True:
-        try:
-            checker.resolve(variant)
-            return variant
-        except InputError as error:
-            aggregation = dict(variant.content["aggregation"])
-            complained = {problem.key.removeprefix("aggregation.") for problem in error.problems}
-            for key in complained - shortened:
-                values = aggregation.get(key)
-                if isinstance(values, list) and len(values) in (count, count - 1):
-                    # One value per member, or one per secondary, of which the first becomes the target after it.
-                    index = position if len(values) == count else max(position - 1, 0)
-                    aggregation[key] = values[:index] + values[index + 1 :]
-                    shortened.add(key)
-                    break
-            else:
-                raise
-            variant = Variant(variant.label, {**variant.content, "aggregation": aggregation})
+    count = len(resolved.members)
+    aggregation = dict(content.get("aggregation") or {})
+    for name, option in resolved.strategy.options.model_fields.items():
+        values = aggregation.get(name)
+        says = option.json_schema_extra
+        if not isinstance(values, list) or not isinstance(says, dict):
+            continue
+        if says.get("holds") == "positions":
+            aggregation[name] = [k - (k > position) for k in values if k != position]
+        elif says.get("per") == "member" and len(values) == count:
+            aggregation[name] = values[:position] + values[position + 1 :]
+        elif says.get("per") == "secondary" and len(values) == count - 1:
+            # Where the target goes, the first secondary takes its place.
+            index = max(position - 1, 0)
+            aggregation[name] = values[:index] + values[index + 1 :]
+    return content | ({"aggregation": aggregation} if aggregation else {})

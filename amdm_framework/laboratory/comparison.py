@@ -69,18 +69,6 @@ class Comparison:
         return self.difference - 1.96 * error, self.difference + 1.96 * error
 
 
-def draw_pictures(
-    laboratory: Laboratory, resolved: ResolvedComposition, cases: Sequence[BenchmarkCase], batch_size: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Draw cases with a composition; (N, H, W, 3) in 0..255.
-
-    Raises:
-        AMDMError: as `Laboratory.draw`.
-    """
-    drawn = laboratory.draw(resolved, [case.scene for case in cases], [case.seed for case in cases], batch_size)
-    return np.stack([np.asarray(picture.convert("RGB")) for picture in drawn.pictures])
-
-
 def measure(
     laboratory: Laboratory,
     resolved: ResolvedComposition,
@@ -94,7 +82,7 @@ def measure(
         AMDMError: as `Laboratory.draw`.
         PluginError: the benchmark cannot score the pictures.
     """
-    pictures = draw_pictures(laboratory, resolved, cases, batch_size)
+    _, pictures = laboratory.draw_cases(resolved, cases, batch_size)
     figures = benchmark.measure(pictures, cases)
     without = []
     if len(cases) >= FEWEST_CASES:

@@ -13,9 +13,6 @@ from .search_space import Dimension, Point, Range, key_of
 MOST_STEPS = 10
 """Numbers of steps end here or where the run ends, unless the composition has more: rules act in the first few."""
 
-RELATIVE_LISTS = ("shares",)
-"""Lists whose numbers mean something beside one another only, so that 0 to 1 is all there is."""
-
 Accepts = Callable[[Point], bool]
 
 
@@ -45,7 +42,9 @@ def default_space(content: Mapping[str, Any], resolved: ResolvedComposition, acc
         elif kind.get("type") == "number" and not (nullable and value is None):
             space += _number(key, kind, value, accepts)
         elif kind.get("type") == "array":
-            space += _list(key, kind, value, resolved, accepts)
+            # Numbers that mean something beside one another only: 0 to 1 is all there is.
+            relative = bool(property_schema.get("relative"))
+            space += _list(key, kind, value, relative, resolved, accepts)
     members = resolved.composition.providers
     for index, block in enumerate(members):
         if block.step_size is not None:
@@ -80,7 +79,12 @@ def _number(key: str, schema: Mapping[str, Any], value: float | None, accepts: A
 
 
 def _list(
-    key: str, schema: Mapping[str, Any], value: list[Any] | None, resolved: ResolvedComposition, accepts: Accepts
+    key: str,
+    schema: Mapping[str, Any],
+    value: list[Any] | None,
+    relative: bool,
+    resolved: ResolvedComposition,
+    accepts: Accepts,
 ) -> list[Dimension]:
     steps = resolved.composition.sampler.steps
     if "prefixItems" in schema:
@@ -90,7 +94,6 @@ def _list(
     if item.get("type") != "number":
         return []
     low, high = item.get("minimum", 0.0), item.get("maximum")
-    relative = key.rpartition(".")[2] in RELATIVE_LISTS
     high = 1.0 if relative else high
     if value is None and high is None:
         return []

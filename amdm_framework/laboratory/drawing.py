@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from ..benchmark import BenchmarkCase
 from ..composition import ResolvedComposition
-from ..devices import is_out_of_memory
-from ..errors import AMDMError
+from ..devices import memory_explained
 from ..loading import MemberLoader
-from ..models.context import load_contexts
+from ..models.context import LoadContext, load_contexts
 from ..models.offload import OffloadedWeights
 from ..models.weight_sharing import WeightStore
 from ..pipeline import AMDMPipeline
@@ -76,12 +77,12 @@ class Laboratory:
             IncompatibleProvidersError: the models do not share a latent space or a noise schedule.
             AMDMError: the device has too little memory to load the models.
         """
-        loader, keys = self._loader(resolved)
+        loader, keys, shared = self._loader(resolved)
         for position, key in enumerate(keys):
             if key not in self._loaded:
-                with _memory_explained("load the models"):
+                with memory_explained("load the models"):
                     provider = loader.load(position)
-                self._loaded[key] = _LoadedMember(provider, list(loader.contexts[position].weight_files))
+                self._loaded[key] = _LoadedMember(provider, list(loader.contexts[position].weight_files), shared)
         return _VariantPipeline(loader, [self._loaded[key] for key in keys])
 
     def draw(
@@ -112,7 +113,7 @@ class Laboratory:
             batch = list(scenes[start : start + size])
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + size]]
             # They are returned, too.
-            with warnings.catch_warnings(), _memory_explained(f"draw {len(batch)} picture(s) at once"):
+            with warnings.catch_warnings(), memory_explained(f"draw {len(batch)} picture(s) at once"):
                 warnings.simplefilter("ignore")
                 output = pipeline(batch, generator=generators, callback_on_step_end=partial(_call, on_step))
             drawn.pictures.extend(output.images)
@@ -120,14 +121,44 @@ class Laboratory:
             drawn.warnings.extend(sentence for sentence in output.warnings if sentence not in drawn.warnings)
         return drawn
 
+    def draw_cases(
+        self,
+        resolved: ResolvedComposition,
+        cases: Sequence[BenchmarkCase],
+        batch_size: int,
+        on_step: Callable[[], object] = lambda: None,
+    ) -> tuple[Drawn, NDArray[np.uint8]]:
+        """Draw cases of a benchmark; what came of it, and the pictures as a benchmark wants them: (N, H, W, 3).
+
+        Raises:
+            AMDMError: as `draw`.
+        """
+        scenes, seeds = [case.scene for case in cases], [case.seed for case in cases]
+        drawn = self.draw(resolved, scenes, seeds, batch_size, on_step)
+        return drawn, np.stack([np.asarray(picture.convert("RGB")) for picture in drawn.pictures])
+
     def keep(self, compositions: Sequence[ResolvedComposition]) -> None:
-        """Drop every loaded member that none of these compositions has."""
+        """Drop every loaded member that none of these compositions has, with the weights that no other one has."""
         kept = {key for resolved in compositions for key in self._loader(resolved)[1]}
         self._loaded = {key: member for key, member in self._loaded.items() if key in kept}
+        for key, shared in list(self._shared.items()):
+            providers = [member.provider for member in self._loaded.values() if member.shared is shared]
+            if not providers:
+                del self._shared[key]
+            elif shared.offloaded is not None:
+                shared.offloaded.keep(network for provider in providers for network in provider.modules().values())
 
-    def _loader(self, resolved: ResolvedComposition) -> tuple[MemberLoader, list[Key]]:
-        # A loader of this composition, and for every member the key under which it stays loaded.
-        contexts = load_contexts(resolved, self._plugins, self._device, self._dtype)
+    def contexts(self, resolved: ResolvedComposition) -> list[LoadContext]:
+        """Return what each member of a composition is loaded with.
+
+        Raises:
+            InputError: a device that is not here, or an option of the composition that these devices cannot do.
+        """
+        return load_contexts(resolved, self._plugins, self._device, self._dtype)
+
+    def _loader(self, resolved: ResolvedComposition) -> tuple[MemberLoader, list[Key], _SharedWeights]:
+        # A loader of this composition, for every member the key under which it stays loaded, and what they share.
+        contexts = self.contexts(resolved)
         loader = MemberLoader(resolved, contexts)
         execution: Key = tuple(getattr(resolved.composition, option) for option in LOADING_OPTIONS)
         shared = self._shared.setdefault((*execution, contexts[0].device), _SharedWeights())
@@ -143,7 +174,7 @@ class Laboratory:
             base = (member.spec.name, options, resolved.base_dir, context.device, context.dtype, execution)
             # Two equal members of one composition are two models: each keeps what belongs to its own run.
             keys.append((*base, sum(key[:-1] == base for key in keys)))
-        return loader, keys
+        return loader, keys, shared
 
 
 @dataclass
@@ -156,6 +187,7 @@ class _SharedWeights:
 class _LoadedMember:
     provider: EpsilonProvider
     weight_files: list[WeightFile]
+    shared: _SharedWeights
 
 
 class _VariantPipeline(AMDMPipeline):
@@ -180,16 +212,3 @@ class _VariantPipeline(AMDMPipeline):
 
 def _call(on_step: Callable[[], object], *_step: object) -> None:
     on_step()
-
-
-@contextmanager
-def _memory_explained(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise AMDMError(
-            f"the device has too little memory to {what}: fewer pictures at once, a smaller `sampler.height` and "
-            "`sampler.width`, --dtype float16, or --set offload=model take less"
-        ) from error

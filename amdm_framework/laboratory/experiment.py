@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,12 +10,14 @@ import numpy as np
 from PIL import Image
 
 from ..benchmark import Benchmark, BenchmarkCase
-from ..composition import ResolvedComposition
 from ..errors import AMDMError
 from ..scene import Scene
-from .drawing import Drawn, Laboratory
+from .drawing import Laboratory
 from .figures import Figures, mean_figures
 from .variants import CheckedVariant
+
+INTERRUPTED = "interrupted"
+"""The error of variants that were not drawn because the experiment was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Outcome:
         scores: of the benchmark, by the name of its figure.
         warnings: what the runs had to say.
         error: why it failed, else None.
+        trace: the traceback of its failure.
     """
 
     checked: CheckedVariant
@@ -98,6 +102,7 @@ class Outcome:
     scores: dict[str, float | None] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     error: str | None = None
+    trace: str = ""
 
 
 def run_experiment(
@@ -116,43 +121,33 @@ def run_experiment(
         on_step: called after every step of every batch.
         on_variant: called before each variant.
 
+    Returns:
+        One outcome per variant. After an interruption, those that were not yet drawn have `INTERRUPTED` as their error.
+
     Raises:
-        AMDMError: all of them failed; the reason is that of the first.
+        Exception: all of them failed; it is that of the first, an `AMDMError` unless a plugin raised something else.
+        KeyboardInterrupt: it was interrupted before any of them was drawn.
     """
     outcomes: list[Outcome] = []
-    first_error: AMDMError | None = None
+    first_error: Exception | None = None
     for position, checked in enumerate(variants):
-        on_variant(checked)
-        # Before this one is loaded: members that only variants before it had make room.
-        laboratory.keep([later.resolved for later in variants[position:]])
         try:
+            on_variant(checked)
+            # Before this one is loaded: members that only variants before it had make room.
+            laboratory.keep([later.resolved for later in variants[position:]])
             outcomes.append(_draw(laboratory, checked, plan, on_step))
-        except AMDMError as error:
+        except Exception as error:
+            # Plugins raise anything.
             first_error = first_error or error
-            outcomes.append(Outcome(checked, error=" ".join(str(error).split())))
+            reason = str(error) if isinstance(error, AMDMError) else f"{type(error).__name__}: {error}"
+            outcomes.append(Outcome(checked, error=" ".join(reason.split()), trace=traceback.format_exc()))
+        except KeyboardInterrupt:
+            if all(outcome.error for outcome in outcomes):
+                raise
+            return [*outcomes, *(Outcome(later, error=INTERRUPTED) for later in variants[position:])]
     if first_error is not None and all(outcome.error for outcome in outcomes):
         raise first_error
     return outcomes
-
-
-def score(
-    laboratory: Laboratory,
-    resolved: ResolvedComposition,
-    benchmarking: Benchmarking,
-    on_step: Callable[[], object] = lambda: None,
-) -> tuple[Drawn, dict[str, float | None]]:
-    """Draw the cases of a benchmark with a composition, and return what came of it and its scores.
-
-    Raises:
-        AMDMError: as `Laboratory.draw`.
-        PluginError: the benchmark cannot score the pictures.
-    """
-    cases = benchmarking.cases
-    drawn = laboratory.draw(
-        resolved, [case.scene for case in cases], [case.seed for case in cases], benchmarking.batch_size, on_step
-    )
-    pictures = np.stack([np.asarray(picture.convert("RGB")) for picture in drawn.pictures])
-    return drawn, benchmarking.benchmark.measure(pictures, cases)
 
 
 def _draw(laboratory: Laboratory, checked: CheckedVariant, plan: Plan, on_step: Callable[[], object]) -> Outcome:
@@ -163,7 +158,9 @@ def _draw(laboratory: Laboratory, checked: CheckedVariant, plan: Plan, on_step: 
             checked.resolved, [plan.scene] * len(plan.seeds), plan.seeds, batch_size=None, on_step=on_step
         )
     if plan.benchmarking is not None:
-        drawn, scores = score(laboratory, checked.resolved, plan.benchmarking, on_step)
+        cases = plan.benchmarking.cases
+        drawn, pictures = laboratory.draw_cases(checked.resolved, cases, plan.benchmarking.batch_size, on_step)
+        scores = plan.benchmarking.benchmark.measure(pictures, cases)
     first = shown or drawn
     assert first is not None
     count = len(plan.shown)

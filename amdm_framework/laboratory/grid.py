@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,6 +16,12 @@ SMALLEST_CELL = 192
 
 MOST_COLUMNS = 8
 """Of pictures side by side."""
+
+CONTINUED = "(continued)"
+"""Beside the columns that stand below the first ones."""
+
+BREAKS = "._,;-"
+"""Behind these a word is broken that is too long for a line."""
 
 INK, FAINT, PAPER, BORDER = "#1d1d1f", "#6e6e73", "white", "#d2d2d7"
 
@@ -51,18 +60,52 @@ class Grid:
     footer: str = ""
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    try:
+        import matplotlib
+    except ImportError:
+        # It has the letters of English, hardly any others.
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+
+
+@cache
+def _picture_of(character: str, size: int) -> tuple[tuple[int, int], bytes]:
+    mask = _font(size).getmask(character)
+    return mask.size, bytes(mask)
+
+
+@cache
+def _written(text: str, size: int) -> str:
+    """Return a text with `?` for what the font lacks, or with the letters that make it up (`o` for `ö`)."""
+    # A font draws one picture for all that it lacks, a character that no font has among it.
+    lacking = _picture_of("\U0010fffe", size)
+    written = ""
+    for character in unicodedata.normalize("NFC", text):
+        parts = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+        for choice in (character, parts):
+            if choice and all(part.isspace() or _picture_of(part, size) != lacking for part in choice):
+                written += choice
+                break
+        else:
+            written += "?"
+    return written
+
+
 class _Text:
     """Text in one size, broken into lines of a width."""
 
     def __init__(self, size: int, colour: str) -> None:
-        self.font = ImageFont.load_default(size)
+        self.size = size
+        self.font = _font(size)
         self.colour = colour
         self.line_height = round(1.35 * size)
 
     def lines(self, text: str, width: int) -> list[str]:
-        """Break a text at its spaces, and a word that is too long for a line wherever the line ends."""
+        """Break a text at its spaces; a word that is too long for a line behind a mark, or else where the line ends."""
         broken: list[str] = []
-        for paragraph in text.split("\n") if text else []:
+        for paragraph in _written(text, self.size).split("\n") if text else []:
             line = ""
             for word in paragraph.split(" "):
                 longer = f"{line} {word}" if line else word
@@ -73,8 +116,8 @@ class _Text:
                     broken.append(line)
                 while self._length(word) > width and len(word) > 1:
                     fitting = max(1, sum(self._length(word[:end]) <= width for end in range(1, len(word))))
-                    # Behind a dot or an underscore of a key, where there is one.
-                    fitting = max(word.rfind(".", 0, fitting), word.rfind("_", 0, fitting)) + 1 or fitting
+                    # A dot or an underscore of a key, a comma or a dash, where there is one.
+                    fitting = max(word.rfind(mark, 0, fitting) for mark in BREAKS) + 1 or fitting
                     broken.append(word[:fitting])
                     word = word[fitting:]
                 line = word
@@ -90,7 +133,7 @@ class _Text:
             pen.text((left, top + number * self.line_height), written, fill=self.colour, font=self.font)
 
     def widest(self, text: str) -> int:
-        return max(math.ceil(self._length(line)) for line in text.split("\n"))
+        return max(math.ceil(self._length(line)) for line in _written(text, self.size).split("\n"))
 
     def _length(self, text: str) -> float:
         return self.font.getlength(text.replace("\N{NO-BREAK SPACE}", " "))
@@ -114,7 +157,8 @@ def draw_grid(grid: Grid) -> Image.Image:
 
     per_band = -(-len(grid.columns) // -(-len(grid.columns) // MOST_COLUMNS))
     bands = [range(first, len(grid.columns))[:per_band] for first in range(0, len(grid.columns), per_band)]
-    label_width = min(cell_width, max(label.widest(text) for text in grid.rows))
+    beside = [label.widest(text) for text in grid.rows] + [small.widest(CONTINUED)] * (len(bands) > 1)
+    label_width = min(cell_width, max(beside))
     left = margin + label_width + gap
     width = max(left + per_band * (cell_width + gap) - gap + margin, 4 * SMALLEST_CELL)
     full = width - 2 * margin
@@ -133,6 +177,8 @@ def draw_grid(grid: Grid) -> Image.Image:
     title.write(pen, margin, margin, grid.title, full)
     small.write(pen, margin, margin + title.height(grid.title, full), grid.subtitle, full)
     for band, header_height in zip(bands, header_heights, strict=True):
+        if band.start > 0:
+            small.write(pen, margin, top + header_height - small.line_height, CONTINUED, label_width)
         lefts = [left + place * (cell_width + gap) for place in range(len(band))]
         for place, column in zip(lefts, band, strict=True):
             text = grid.columns[column]

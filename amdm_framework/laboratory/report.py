@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .experiment import Outcome, Plan, mean_difference
+from .experiment import INTERRUPTED, Outcome, Plan, mean_difference
 from .figures import Figures
 from .grid import Cell, Grid
+from .variants import Source
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ def make_grid(
     plan: Plan,
     arrangement: Arrangement,
     name: str,
-    file: str,
+    source: Source,
     whole: Outcome | None = None,
 ) -> Grid:
     """Arrange the pictures of all variants: within every group a row for each seed.
@@ -38,7 +40,7 @@ def make_grid(
         plan: what they drew.
         arrangement: their places.
         name: of the scene, or of the benchmark where there is none.
-        file: the composition's name.
+        source: what they are variants of.
         whole: the variant that the others are compared with, pixel by pixel.
     """
     width = len(arrangement.columns)
@@ -56,7 +58,7 @@ def make_grid(
     elif plan.benchmarking is not None:
         title = f"{name}: {plan.benchmarking.benchmark.summary}"
     return Grid(
-        title, _subtitle(outcomes, plan, file), arrangement.columns, rows, cells, _footer(outcomes, plan, whole)
+        title, _subtitle(outcomes, plan, source), arrangement.columns, rows, cells, _footer(outcomes, plan, whole)
     )
 
 
@@ -80,15 +82,22 @@ def _figure_lines(figures: Figures) -> list[str]:
     return [f"{figures.evaluations:.0f} evaluations", *([", ".join(known)] if known else [])]
 
 
-def _subtitle(outcomes: Sequence[Outcome], plan: Plan, file: str) -> str:
+def _subtitle(outcomes: Sequence[Outcome], plan: Plan, source: Source) -> str:
     # What all variants have in common.
     members = max((outcome.checked.resolved.members for outcome in outcomes), key=len)
-    strategy = _common(outcomes, lambda outcome: outcome.checked.resolved.strategy.name)
+    # Where members draw together: a single one has a strategy of its own.
+    together = [outcome for outcome in outcomes if len(outcome.checked.resolved.members) > 1]
+    strategy = _common(together or outcomes, lambda outcome: outcome.checked.resolved.strategy.name)
     sampler = [outcome.checked.resolved.composition.sampler for outcome in outcomes]
-    common = {f"T = {one.steps} steps" for one in sampler}, {f"eta {one.eta:g}" for one in sampler}
+    guidance = [member.guidance for outcome in outcomes for member in outcome.checked.resolved.members]
+    common = (
+        {f"T = {one.steps} steps" for one in sampler},
+        {f"eta {one.eta:g}" for one in sampler},
+        {f"guidance scale {one.scale:g}" for one in guidance},
+    )
     size = _common(outcomes, lambda outcome: f"{outcome.checked.cost.width}x{outcome.checked.cost.height} pixels")
     facts = [
-        f"composition {file}",
+        f"composition {Path(source.file).name}",
         " + ".join(member.name for member in members),
         strategy,
         *(text for texts in common for text in texts if len(texts) == 1),
@@ -97,11 +106,24 @@ def _subtitle(outcomes: Sequence[Outcome], plan: Plan, file: str) -> str:
     if plan.scene is not None:
         facts.append(f"seed{'s' if len(plan.seeds) > 1 else ''} {', '.join(map(str, plan.seeds))}")
     lines = [", ".join(fact for fact in facts if fact)]
+    given = _given(outcomes, source)
+    if given:
+        lines.append(f"with {', '.join(given)}")
+    drawn = sum(outcome.error != INTERRUPTED for outcome in outcomes)
+    if drawn < len(outcomes):
+        lines.append(f"incomplete: interrupted after {drawn} of {len(outcomes)} variants")
     if plan.benchmarking is not None:
         count = len(plan.benchmarking.cases)
         shown = "" if plan.scene is not None else f"; shown are the first {len(plan.shown)}"
         lines.append(f"benchmark {plan.benchmarking.benchmark.name}: means over {count} cases{shown}")
     return "\n".join(lines)
+
+
+def _given(outcomes: Sequence[Outcome], source: Source) -> list[str]:
+    # What was given beside the file, and does not vary.
+    settings = [outcome.checked.variant.settings for outcome in outcomes]
+    fixed = [f"{key}={value}" for key, value in settings[0].items() if all(one.get(key) == value for one in settings)]
+    return [*source.overrides, *fixed]
 
 
 def _common(outcomes: Sequence[Outcome], fact: Callable[[Outcome], str]) -> str:
@@ -118,12 +140,12 @@ def _footer(outcomes: Sequence[Outcome], plan: Plan, whole: Outcome | None) -> s
         )
     meanings.append("evaluations: of networks, per picture.")
     if any(one.norm_ratio is not None for one in figures):
-        meanings.append("norm: of the aggregate over the root of its size, at the last aggregated step.")
+        meanings.append("norm: of the aggregate at the last aggregated step; 1 is that of unit noise.")
     if any(one.cosine is not None for one in figures):
         meanings.append("cosine: of the target's sample and the secondary's that is least like it.")
     if any(one.step_over_distance is not None for one in figures):
         meanings.append("step: the longest manifold step over the distance to the mean; above 1 it overshot.")
     if plan.benchmarking is not None:
         benchmark = plan.benchmarking.benchmark
-        meanings += [f"{name}: {meaning.rstrip('.')}." for name, meaning in benchmark.figures.items()]
+        meanings += [f"{name}: {meaning.rstrip('.')} (percent)." for name, meaning in benchmark.figures.items()]
     return "\n".join(meanings)

@@ -18,13 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, Problem
+from ..errors import AMDMError, InputError, Problem
 from ..picture_files import interrupted_afterwards
 from .search_space import Dimension, Point, Range
 
 Suggest = Callable[[Dimension], str]
 Objective = Callable[[Point], float]
 Propose = Callable[[Suggest], Point]
+
+_REASON = "reason"
+
+DIGEST = "sha256 "
+"""What values of an identity begin with that say no more than whether something is the same."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,15 @@ class Trial:
 
     Attributes:
         settings: the values, as written; empty for the composition as it was given.
-        score: what it reached, None where the composition was not valid.
+        score: what it reached, None where it could not be scored.
         is_start: whether it is the composition as it was given.
+        reason: why it could not be scored, else empty.
     """
 
     settings: Point
     score: float | None
     is_start: bool
+    reason: str = ""
 
 
 class Study:
@@ -86,9 +93,16 @@ class Study:
     def trials(self) -> list[Trial]:
         """Return the finished trials in the order in which they were begun."""
         states = self._optuna.trial.TrialState
+        with self._explained():
+            finished = self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
         return [
-            Trial(self._settings(trial), trial.value if trial.state == states.COMPLETE else None, _is_start(trial))
-            for trial in self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+            Trial(
+                self._settings(trial),
+                trial.value if trial.state == states.COMPLETE else None,
+                _is_start(trial),
+                trial.user_attrs.get(_REASON, ""),
+            )
+            for trial in finished
         ]
 
     def best(self) -> Trial:
@@ -99,18 +113,18 @@ class Study:
         """Try settings until `total` trials are finished, those of earlier runs included.
 
         Args:
-            total: number of trials, the start and settings that are not valid included.
+            total: number of trials, the start and settings that cannot be scored included.
             propose: (suggest) -> the settings of a trial; asks `suggest` for the value of every dimension it needs.
-            objective: the score of some settings; of none that of the composition as it is. Raises `InputError` where
-                they are not valid.
+            objective: the score of some settings; of none that of the composition as it is. Raises `AMDMError` where
+                they cannot be scored: they are not valid, their models do not fit, or not into memory.
             on_trial: called with every trial when it is finished.
 
         Raises:
-            InputError: the composition as it is cannot be scored, or the file cannot be written.
+            AMDMError: the composition as it is cannot be scored.
+            InputError: the file cannot be written.
         """
         while len(finished := self.trials()) < total:
-            with self._explained():
-                self._try_once(finished, propose, objective, on_trial)
+            on_trial(self._try_once(finished, propose, objective))
 
     def importance(self) -> dict[str, float]:
         """Return how much each key decides whether a trial is among the best tenth, as shares of 1 (PED-ANOVA).
@@ -128,37 +142,52 @@ class Study:
             )
         return {key: float(share) for key, share in shares.items()}
 
-    def _try_once(
-        self, finished: Sequence[Trial], propose: Propose, objective: Objective, on_trial: Callable[[Trial], object]
-    ) -> None:
+    def _try_once(self, finished: Sequence[Trial], propose: Propose, objective: Objective) -> Trial:
         states = self._optuna.trial.TrialState
         # A sampler of its own for every trial: it knows nothing but the seed and the trials before.
         seed = int(np.random.SeedSequence([self._seed, len(finished)]).generate_state(1)[0])
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=False)
-        asked = self._study.ask()
+        with self._explained():
+            asked = self._study.ask()
         is_start = _is_start(asked)
         score: float | None = None
+        reason = ""
         try:
-            suggest = partial(_suggest, asked)
+            suggest = partial(self._suggest, asked)
             if is_start:
                 for key in self._start:
                     suggest(self._space[key])
                 settings: Point = {}
             else:
                 settings = propose(suggest)
-            known = [trial.score for trial in finished if trial.settings == settings and not trial.is_start]
-            try:
-                score = known[0] if known else objective(settings)
-            except InputError:
-                if is_start:
-                    raise
+            known = next((trial for trial in finished if trial.settings == settings and not trial.is_start), None)
+            if known is not None:
+                score, reason = known.score, known.reason
+            else:
+                try:
+                    score = objective(settings)
+                except AMDMError as error:
+                    if is_start:
+                        raise
+                    # It counts, or else the same settings would be proposed again and again.
+                    reason = " ".join(str(error).split())
         except BaseException:
             # Neither this nor a process that was killed counts as a trial.
-            self._study.tell(asked, state=states.FAIL)
+            with self._explained():
+                self._study.tell(asked, state=states.FAIL)
             raise
-        with interrupted_afterwards():
+        with interrupted_afterwards(), self._explained():
+            if reason:
+                asked.set_user_attr(_REASON, reason)
             self._study.tell(asked, score, state=states.PRUNED if score is None else None)
-        on_trial(Trial(settings, score, is_start))
+        return Trial(settings, score, is_start, reason)
+
+    def _suggest(self, trial: Any, dimension: Dimension) -> str:
+        with self._explained():
+            if isinstance(dimension, Range):
+                suggest = trial.suggest_int if dimension.whole else trial.suggest_float
+                return dimension.text(suggest(dimension.key, dimension.low, dimension.high, log=dimension.log))
+            return dimension.text(trial.suggest_categorical(dimension.key, dimension.values))
 
     def _settings(self, trial: Any) -> Point:
         if _is_start(trial):
@@ -205,7 +234,7 @@ class Study:
                 raise InputError([Problem("this study is not one of `amdm tune`: take another file", file=str(file))])
             if summary.study_name != self._name:
                 differences = [
-                    f"{key} was {known.get(key, 'none')}, now {identity.get(key, 'none')}"
+                    _difference(key, known.get(key, "none"), identity.get(key, "none"))
                     for key in dict.fromkeys([*known, *identity])
                     if known.get(key) != identity.get(key)
                 ]
@@ -252,11 +281,10 @@ def require_optuna() -> ModuleType:
     return module
 
 
-def _suggest(trial: Any, dimension: Dimension) -> str:
-    if isinstance(dimension, Range):
-        suggest = trial.suggest_int if dimension.whole else trial.suggest_float
-        return dimension.text(suggest(dimension.key, dimension.low, dimension.high, log=dimension.log))
-    return dimension.text(trial.suggest_categorical(dimension.key, dimension.values))
+def _difference(key: str, before: str, now: str) -> str:
+    if DIGEST in (before[: len(DIGEST)], now[: len(DIGEST)]):
+        return f"{key} changed"
+    return f"{key} was {before}, now {now}"
 
 
 def _is_start(trial: Any) -> bool:

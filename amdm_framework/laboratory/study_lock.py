@@ -42,6 +42,14 @@ def locked(file: Path) -> Iterator[None]:
         except BlockingIOError as error:
             os.close(descriptor)
             raise InputError([Problem("another process works on this study", "--study", str(file))]) from error
+        except FileNotFoundError:
+            # Removed between the two looks.
+            pass
+        except OSError as error:
+            # Some network file systems have no locks.
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise InputError([Problem(f"cannot be locked here: {error.strerror}", "--study", str(file))]) from error
         os.close(descriptor)
     try:
         yield

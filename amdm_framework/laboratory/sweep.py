@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import InputError, Problem
+from ..yaml_files import parse_yaml
 from .report import Arrangement
 from .variants import Source, Variant
 
 _OPENING, _CLOSING = "[{(", "]})"
+
+# As `amdm tune` takes them.
+_RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)(?: log)?")
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ def parse_settings(texts: Sequence[str]) -> list[Setting]:
     """Read `KEY=V1,V2,...` texts. A comma inside brackets or quotes belongs to the value.
 
     Raises:
-        InputError: with every mistake.
+        InputError: with every mistake; or no key has several values.
     """
     problems = []
     settings: dict[str, Setting] = {}
@@ -45,10 +52,26 @@ def parse_settings(texts: Sequence[str]) -> list[Setting]:
             problems.append(Problem(f"{key}: a value is empty in {written!r}; write null for none", "--set"))
         elif len(set(values)) < len(values):
             problems.append(Problem(f"{key}: a value is given twice in {written!r}", "--set"))
+        elif any(map(_RANGE.fullmatch, values)):
+            example = ",".join(value for one in values for value in _values_like(one))
+            problems.append(Problem(f"sweep takes values, not ranges: {key}={example}", "--set"))
         settings.setdefault(key, Setting(key, values))
+    if not problems and all(len(setting.values) == 1 for setting in settings.values()):
+        problems.append(Problem("nothing varies: give --set KEY=V1,V2"))
     if problems:
         raise InputError(problems)
     return list(settings.values())
+
+
+def _values_like(text: str) -> list[str]:
+    """Some values of a range: all of a few whole numbers, otherwise the ends and their middle."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        return [text]
+    low, high = found.groups()
+    if low.lstrip("-").isdigit() and high.lstrip("-").isdigit() and 0 <= int(high) - int(low) < 10:
+        return [str(number) for number in range(int(low), int(high) + 1)]
+    return [low, f"{(float(low) + float(high)) / 2:g}", high]
 
 
 def split_values(text: str) -> list[str]:
@@ -96,7 +119,7 @@ def arrange(settings: Sequence[Setting], members: Sequence[str]) -> Arrangement:
         [setting_label(setting.key, value, members).replace(" = ", " =\N{NO-BREAK SPACE}") for value in setting.values]
         for setting in settings
         if len(setting.values) > 1
-    ] or [["as written"]]
+    ]
     return Arrangement(last, ["\n".join(labels) for labels in itertools.product(*others)])
 
 
@@ -112,7 +135,7 @@ def sweep_variants(source: Source, settings: Sequence[Setting], members: Sequenc
     for combination in combinations(settings):
         chosen = {setting.key: value for setting, value in zip(settings, combination, strict=True)}
         varied = [setting.key for setting in settings if len(setting.values) > 1]
-        label = ", ".join(setting_label(key, chosen[key], members) for key in varied) or "as written"
+        label = ", ".join(setting_label(key, chosen[key], members) for key in varied)
         overrides = tuple(f"{key}={value}" for key, value in chosen.items())
         variants.append(Variant(label, source.content, overrides, chosen))
     return variants
@@ -124,4 +147,25 @@ def setting_label(key: str, value: str, members: Sequence[str]) -> str:
     position, _, option = rest.partition(".")
     if first == "providers" and option and position.isdigit() and int(position) < len(members):
         key = f"{members[int(position)]}.{option}"
-    return f"{key} = {value}"
+    options = _mapping(value)
+    if options is None:
+        return f"{key} = {value}"
+    name = options.pop("strategy", key) if key == "aggregation" else key
+    return (
+        f"{name}: {', '.join(f'{option} {_short(one)}' for option, one in options.items())}" if options else str(name)
+    )
+
+
+def _mapping(value: str) -> dict[str, Any] | None:
+    if not value.startswith("{"):
+        return None
+    try:
+        content = parse_yaml(value, "")
+    except InputError:
+        # The check of the variant tells what is wrong with it.
+        return None
+    return content or None
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

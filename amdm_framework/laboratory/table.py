@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO
 
+from ..input_files import value_at
 from .experiment import Outcome, Plan, mean_difference
+from .search_space import key_of
+from .variants import Source, Variant
 
 Value = str | int | float | None
 Line = dict[str, Value]
@@ -16,18 +19,20 @@ Line = dict[str, Value]
 DIFFERENCE = "mean_difference"
 
 
-def lines_of(outcomes: Sequence[Outcome], plan: Plan, whole: Outcome | None = None) -> list[Line]:
+def lines_of(outcomes: Sequence[Outcome], plan: Plan, source: Source, whole: Outcome | None = None) -> list[Line]:
     """Return a line for every variant and seed; for every variant, where only a benchmark was drawn.
 
     Args:
         outcomes: of all variants.
         plan: what they drew.
+        source: what they are variants of.
         whole: the variant that the others are compared with, pixel by pixel.
     """
     lines: list[Line] = []
     for outcome in outcomes:
         variant = outcome.checked.variant
         begin: Line = dict(variant.settings) or {"variant": variant.label}
+        begin |= _overrides(source, variant)
         end: Line = {}
         if plan.benchmarking is not None:
             benchmark = plan.benchmarking.benchmark
@@ -44,6 +49,16 @@ def lines_of(outcomes: Sequence[Outcome], plan: Plan, whole: Outcome | None = No
                 line[DIFFERENCE] = mean_difference(outcome.pictures[position], whole.pictures[position])
             lines.append(line | end | {"error": outcome.error})
     return lines
+
+
+def _overrides(source: Source, variant: Variant) -> dict[str, str]:
+    # Another strategy does not have the options of the composition's own, and another member other options.
+    written = {key: value for key, _, value in (override.partition("=") for override in source.overrides)}
+    return {
+        key: value
+        for key, value in written.items()
+        if value_at(variant.content, key_of(key)) == value_at(source.content, key_of(key))
+    }
 
 
 def write_csv(lines: Sequence[Line], file: IO[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,14 @@ from ..benchmark import Benchmark, BenchmarkCase
 from ..composition import ResolvedComposition
 from ..errors import InputError, Problem
 from ..input_files import files_of_composition, replace_value
-from ..metadata import composition_digest
+from ..metadata import contents_digest, versions_of
 from ..plugins import PluginRegistry
-from .comparison import Comparison, draw_pictures, measure
+from .comparison import Comparison, measure
 from .default_space import default_space
 from .drawing import Laboratory
 from .search_space import Dimension, Point
 from .settings import check_space, propose, variant_of
-from .study import Suggest
+from .study import DIGEST, Suggest
 from .variants import Source, Variant, VariantChecker, own_content
 
 
@@ -77,13 +78,22 @@ class Tuning:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """What makes trials of one search comparable."""
+        """What makes trials of one search comparable, each in words that a person knows it by."""
+        contexts = self.laboratory.contexts(self.start)
+        judge = self.plugins.benchmarks[self.benchmark.name].distribution
+        versions = versions_of(self.start, self.plugins) | {judge.name: judge.version}
+        written = _leaves("", self.start.composition.model_dump(mode="json", exclude_unset=True))
+        files = files_of_composition(self.start)
         return {
-            "composition": composition_digest(self.start),
+            **{f"composition {key}": value for key, value in written.items()},
+            **{f"the contents of {'.'.join(map(str, one.key))}": DIGEST + contents_digest(one.path) for one in files},
             "search space": "; ".join(f"{one.key}={one}" for one in self.space),
             "benchmark": self.benchmark.name,
             "number of cases": str(len(self.searched.cases)),
             "seed": str(self.searched.seed),
+            "device": ", ".join(dict.fromkeys(context.device.type for context in contexts)),
+            "dtype": ", ".join(dict.fromkeys(str(context.dtype).removeprefix("torch.") for context in contexts)),
+            **{f"version of {name}": version for name, version in versions.items()},
         }
 
     @property
@@ -110,13 +120,12 @@ class Tuning:
         """Draw the cases of the search with some values changed, and return the benchmark's objective.
 
         Raises:
-            InputError: the composition is not valid with them, or no case asks for the objective.
-            AMDMError: it cannot be drawn.
+            AMDMError: the composition is not valid with them or cannot be drawn, or no case asks for the objective.
         """
         resolved = self.resolve(point)
         # Members that only other trials had make room.
         self.laboratory.keep([self.start, resolved])
-        pictures = draw_pictures(self.laboratory, resolved, self.searched.cases, self.batch_size)
+        _, pictures = self.laboratory.draw_cases(resolved, self.searched.cases, self.batch_size)
         found = self.benchmark.measure(pictures, self.searched.cases)[self.benchmark.objective]
         if found is None:
             raise InputError(
@@ -154,3 +163,15 @@ class Tuning:
         except InputError:
             return False
         return True
+
+
+def _leaves(key: str, content: Any) -> dict[str, str]:
+    """Return what stands at every key of parsed YAML, by dotted key."""
+    if isinstance(content, list) and not any(isinstance(one, dict | list) for one in content):
+        return {key: json.dumps(content)}
+    if not isinstance(content, dict | list):
+        return {key: str(content)}
+    parts = content.items() if isinstance(content, dict) else enumerate(content)
+    return {
+        dotted: text for part, value in parts for dotted, text in _leaves(f"{key}.{part}".lstrip("."), value).items()
+    }

@@ -29,11 +29,13 @@ class Source:
         content: as it was written, after overrides.
         file: where it came from, for messages.
         base_dir: the folder that its paths are relative to.
+        overrides: those `dotted.key=value` texts.
     """
 
     content: dict[str, Any]
     file: str
     base_dir: Path
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
     """
     content = read_yaml(path)
     apply_overrides(content, overrides)
-    return Source(content, str(path), path.parent)
+    return Source(content, str(path), path.parent, tuple(overrides))
 
 
 def own_content(source: Source) -> dict[str, Any]:

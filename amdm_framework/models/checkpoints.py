@@ -34,6 +34,7 @@ __all__ = [
     "locate_reference",
     "read_header",
     "read_tensors",
+    "release",
     "resolve_reference",
 ]
 

@@ -47,6 +47,8 @@ from .tensor_files import TensorMapping, read_tensors
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 COMPONENTS = ("unet", "vae", "text_encoder")
+"""The networks that every model of this family has."""
+
 IGNORED_KEYS: Mapping[str, tuple[str, ...]] = {
     "unet": (),
     # The loss of the autoencoder's training is stored in some files.

@@ -12,6 +12,8 @@ from ..errors import AMDMError, CheckpointError
 from ..yaml_files import problems_of
 
 Count = Annotated[int, Field(ge=1, le=2**16, strict=True)]
+"""Type of a number of channels, layers or tokens in a config."""
+
 Side = Annotated[int, Field(ge=1, le=2**11, strict=True)]
 
 

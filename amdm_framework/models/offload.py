@@ -81,6 +81,13 @@ class OffloadedWeights:
         self.bring(wanted)
         self._resident = network
 
+    def keep(self, networks: Iterable[torch.nn.Module]) -> None:
+        """Forget every weight that none of some networks has."""
+        kept = {tensor for network in networks for tensor in (*network.parameters(), *network.buffers())}
+        self._resident = None
+        self.take_away([tensor for tensor in self._on_device if tensor not in kept])
+        self.in_main_memory = {tensor: data for tensor, data in self.in_main_memory.items() if tensor in kept}
+
     def take_away_all(self) -> None:
         """Free the device."""
         self._resident = None

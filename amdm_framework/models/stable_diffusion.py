@@ -2,8 +2,9 @@
 
 A plugin derives from `StableDiffusionProvider`, hands it a UNet that carries its adapter, and overrides
 
-- `encode`, to compute its own tokens, masks or embeddings once: `super().encode(...)` encodes the prompts, and what the
-  plugin adds goes into `extra` of the returned conditioning;
+- `encode`, to compute its own tokens, masks or embeddings once: `super().encode(...)` encodes the prompts. What belongs to
+  single images goes into groups of the plugin's own, a subclass of `PromptGroup`, split once among `groups` with
+  `group.take`; what the whole run shares goes into `extra` of the returned conditioning;
 - `unet_arguments`, to hand what it computed to every UNet call (`cross_attention_kwargs`, `added_cond_kwargs`);
 - `call_unet`, where a UNet call needs more than arguments (states set around it);
 - `prompts`, where its condition is not a `TextCondition`;
@@ -48,8 +49,9 @@ class TextConditioning:
 
     Attributes:
         groups: the images by length of their encoded prompts; one group unless prompts exceed the text model's context.
+            A derived provider keeps what belongs to single images in a subclass of `PromptGroup`.
         settings: of the run.
-        extra: what a derived provider computed for itself.
+        extra: what a derived provider computed for all images together.
     """
 
     groups: Sequence[PromptGroup]

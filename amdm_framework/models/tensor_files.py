@@ -20,6 +20,8 @@ from ..provider import TensorInfo
 from .pickles import load_pickle
 
 PICKLE_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin")
+"""Endings of files that `read_tensors` reads as pickles, without executing anything in them."""
+
 _MAX_HEADER_BYTES = 100 * 2**20
 _MAX_NESTING = 16
 

@@ -27,6 +27,7 @@ class AlternateOptions(WholeRunOptions):
     order: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None,
         min_length=1,
+        json_schema_extra={"holds": "positions"},
         description="Whose turn it is, in a cycle, by position in the composition; 0 is the target [0, 1, ..].",
     )
 

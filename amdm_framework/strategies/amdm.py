@@ -36,10 +36,12 @@ class AMDMOptions(WindowOptions):
 
     weights: tuple[Weight, ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "secondary"},
         description="w_1 .. w_(N-1): the weight of what was aggregated so far against the next member [0.5].",
     )
     step_sizes: tuple[StepSize, ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "member"},
         description="Length of every member's manifold step, target first [0.3516 sqrt(n): 45 at 64x64 latents].",
     )
     step_size_unit: Literal["absolute", "rms", "fraction"] = Field(

@@ -94,6 +94,7 @@ class AggregationStrategy(ABC):
         needs_regions: whether `Step.regions` must be filled from the scene's boxes.
         shared_latents: whether all providers look at the target's latents from the first step on. Such a strategy
             returns one and the same tensor for every provider.
+        contract: `module:Class` of its `StrategyContract`, which `amdm plugin-check` runs; imported only then.
     """
 
     name: ClassVar[str]
@@ -105,6 +106,7 @@ class AggregationStrategy(ABC):
     options: ClassVar[type[BaseModel]]
     needs_regions: ClassVar[bool] = False
     shared_latents: ClassVar[bool] = False
+    contract: ClassVar[str | None] = None
 
     def __init__(self, options: Any) -> None:
         self.settings = options
@@ -238,7 +240,7 @@ class WindowedStrategy(AggregationStrategy):
 
 
 Weight = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""How much of what was aggregated so far is kept when the next member joins: 1 keeps all of it."""
+"""How much of what was aggregated so far is kept when the next member joins; 1 keeps all of it."""
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A member's part in a sum, relative to the others'."""

@@ -29,6 +29,7 @@ class ComposableOptions(WindowOptions):
     )
     scales: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "member"},
         description="Guidance scale of every member, target first; negative negates [each member's own: they add up].",
     )
     unconditional: Literal["target", "own"] = Field(

@@ -25,7 +25,9 @@ class EpsilonAverageOptions(WindowOptions):
     """Options of the average of noise predictions."""
 
     shares: tuple[Share, ...] | None = Field(
-        default=None, description="Every member's share of the average, target first; scaled to sum to 1 [equal]."
+        default=None,
+        json_schema_extra={"per": "member", "relative": True},
+        description="Every member's share of the average, target first; scaled to sum to 1 [equal].",
     )
 
 

@@ -40,11 +40,13 @@ class InstanceRelayOptions(StrictModel):
     )
     modes: tuple[Literal["instances", "background"], ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "secondary"},
         description="Every secondary's part, in their order: it acts on the `instances`, or on the `background` outside "
         "all boxes [all `instances`].",
     )
     shares: tuple[Share, ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "secondary", "relative": True},
         description="Share of `secondary_steps` of every secondary that acts on instances, in their order, scaled to "
         "sum to 1 [equal].",
     )

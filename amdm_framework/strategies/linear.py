@@ -27,7 +27,9 @@ class LinearOptions(WindowOptions):
     """Options of the weighted average."""
 
     shares: tuple[Share, ...] | None = Field(
-        default=None, description="Every member's share of the average, target first; scaled to sum to 1 [equal]."
+        default=None,
+        json_schema_extra={"per": "member", "relative": True},
+        description="Every member's share of the average, target first; scaled to sum to 1 [equal].",
     )
     keep_norm: bool = Field(
         default=False, description="Rescale the average to the average of the samples' norms, which averaging shrinks."

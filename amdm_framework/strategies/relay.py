@@ -28,7 +28,9 @@ class RelayOptions(WindowOptions):
     """Options of the relay."""
 
     shares: tuple[Share, ...] | None = Field(
-        default=None, description="Every secondary's share of the window, in their order, scaled to sum to 1 [equal]."
+        default=None,
+        json_schema_extra={"per": "secondary", "relative": True},
+        description="Every secondary's share of the window, in their order, scaled to sum to 1 [equal].",
     )
 
 

@@ -28,6 +28,7 @@ class SlerpOptions(WindowOptions):
 
     weights: tuple[Weight, ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "secondary"},
         description="w_1 .. w_(N-1) as in `amdm`: 1 keeps what was aggregated so far, 0 takes the next [equal shares].",
     )
 

@@ -268,7 +268,9 @@ class SuperDiffOrOptions(SuperDiffOptions):
         default=1.0, ge=0, allow_inf_nan=False, description="Factor on the log densities; 0 averages, large picks one."
     )
     log_priors: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
-        default=None, description="Log of every member's prior probability, target first [equal]."
+        default=None,
+        json_schema_extra={"per": "member"},
+        description="Log of every member's prior probability, target first [equal].",
     )
 
 

@@ -34,7 +34,7 @@ class ToyProvider(EpsilonProvider):
 
     Attributes:
         calls: the steps at which it was evaluated so far.
-        not_a_number_at: the index of a step at which all it predicts is NaN.
+        changed_at: the index of a step at which all it predicts is changed by much, up and down.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ToyProvider(EpsilonProvider):
         self.default_size = (8 * pattern.shape[-2], 8 * pattern.shape[-1])
         self.pattern, self.a, self.b, self.c = pattern, a, b, c
         self.calls: list[Step] = []
-        self.not_a_number_at: int | None = None
+        self.changed_at: int | None = None
 
     def encode(self, conditions: Sequence[Any], settings: RunSettings) -> None:
         return None
@@ -60,8 +60,8 @@ class ToyProvider(EpsilonProvider):
     def predict_noise(self, latents: torch.Tensor, step: Step, conditioning: Any) -> NoisePrediction:
         self.calls.append(step)
         prediction = self.a * latents + self.b * math.cos(self.c * step.timestep / 1000) * self.pattern
-        if step.index == self.not_a_number_at:
-            prediction = torch.full_like(prediction, math.nan)
+        if step.index == self.changed_at:
+            prediction = prediction + 1000 * self.pattern
         return NoisePrediction(prediction, 0.5 * prediction if step.guided else None)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,15 +47,19 @@ def run_contract(source: str, on_result: Callable[[CheckResult], None]) -> list[
         PluginError: the module cannot be imported, or has no tests.
     """
     reporter = _Reporter(on_result)
-    with tempfile.TemporaryDirectory(prefix="contract_") as folder:
+    with _without_advice_about_casting(), tempfile.TemporaryDirectory(prefix="contract_") as folder:
         # Of another name every time: pytest takes a module that was imported before.
         module = Path(folder, f"{Path(folder).name}.py")
         module.write_text(source)
+        settings = Path(folder, "pytest.ini")
+        settings.touch()
         # Settings, plugins and caches of the folder in which somebody happens to be have no part in this.
         options = ["--disable-plugin-autoload", "-p", "amdm_framework.testing.pytest_plugin", "--import-mode=importlib"]
-        options += [f"--rootdir={folder}", f"--basetemp={folder}/files", "--capture=sys"]
+        options += ["-c", str(settings), f"--rootdir={folder}", f"--basetemp={folder}/files", "--capture=sys"]
         options += [word for name in ("terminal", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
-        code = pytest.main([str(module), *options], plugins=[reporter])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("PYTEST_ADDOPTS", raising=False)
+            code = pytest.main([str(module), *options], plugins=[reporter])
     if reporter.broken:
         raise PluginError(reporter.broken)
     if code == pytest.ExitCode.INTERRUPTED:
@@ -61,6 +67,18 @@ def run_contract(source: str, on_result: Callable[[CheckResult], None]) -> list[
     if not reporter.results:
         raise PluginError("the contract has no tests")
     return reporter.results
+
+
+@contextmanager
+def _without_advice_about_casting() -> Iterator[None]:
+    # Whenever a network is cast, diffusers advises against it, past pytest's capture; the contract casts on purpose.
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Reporter:

@@ -48,25 +48,44 @@ def write_plain(path: Path, hostile: object, protocol: int | None = None) -> Non
 HOSTILE_WRITERS: tuple[Callable[[Path, object], None], ...] = (write_zip, write_legacy, write_plain)
 
 
-def hostile_copy(original: Path, copy: Path, write: Callable[[Path, object], None], mark: Path) -> Path:
-    """Return a hostile file in the place of a file of weights, or a folder whose weights are hostile.
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl")
+
+
+def hostile_copies(original: Path, copy: Path, write: Callable[[Path, object], None], mark: Path) -> list[Path]:
+    """Return hostile files in the place of a file of weights, or folders whose weights are hostile.
+
+    In one of them the weights have names under which pickles are looked for, in the other their own.
 
     Args:
         original: a file or folder that an option leads to.
-        copy: where the hostile one is written.
+        copy: folder that is made for them.
         write: writes one object.
         mark: the file that appears where the code runs.
+
+    Returns:
+        One or two paths; none where a folder holds no weights.
     """
     hostile = Reduce(os.system, touch(mark))
+    copy.mkdir()
     if original.is_file():
-        copy.mkdir()
-        path = copy / f"{original.stem}.ckpt"
-        write(path, hostile)
-        return path
-    shutil.copytree(original, copy)
-    for weights in sorted(copy.rglob("*.safetensors")) + sorted(copy.rglob("*.bin")):
+        paths = sorted({copy / f"{original.stem}.ckpt", copy / original.name})
+        for path in paths:
+            write(path, hostile)
+        return paths
+    names = [path.relative_to(original) for path in sorted(original.rglob("*")) if path.suffix in WEIGHT_SUFFIXES]
+    if not names:
+        return []
+    pickles, own = copy / "pickles" / original.name, copy / "own" / original.name
+    for folder in (pickles, own):
+        shutil.copytree(original, folder)
+    for name in names:
+        write(own / name, hostile)
         # Readers of folders ask for names: those of diffusers and those of transformers, which calls pickles otherwise.
-        weights.unlink()
-        for name in {f"{weights.stem}.bin", "pytorch_model.bin"}:
-            write(weights.with_name(name), hostile)
-    return copy
+        for other in {name.with_suffix(".bin"), name.with_name("pytorch_model.bin")}:
+            write(pickles / other, hostile)
+        if name.suffix == ".safetensors":
+            (pickles / name).unlink()
+        else:
+            write(pickles / name, hostile)
+    # Without safetensors the one has all that the other has.
+    return [pickles, own] if any(name.suffix == ".safetensors" for name in names) else [pickles]

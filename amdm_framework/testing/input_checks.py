@@ -16,12 +16,18 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from ..errors import AMDMError
+from ..errors import AMDMError, InputError
 from ..scene import Scene
-from .hostile_files import HOSTILE_WRITERS, hostile_copy
+from .hostile_files import HOSTILE_WRITERS, WEIGHT_SUFFIXES, hostile_copies
 from .model_under_test import ModelUnderTest
+from .scenes import write_picture
 
-ODD_VALUES: tuple[Any, ...] = (None, True, "", "x", -1, 0.5, 10**9, float("nan"), float("inf"), [], [[]], {}, {"x": 1})
+TOO_LARGE = 10**9
+"""A number that a model may accept and then has no memory for: it is not loaded with it."""
+
+ODD_VALUES: tuple[Any, ...] = (
+    *(None, True, "", "x", -1, 0.5, TOO_LARGE, float("nan"), float("inf"), [], [[]], {}, {"x": 1}),
+)
 """What people write into a composition by mistake."""
 
 
@@ -31,6 +37,11 @@ class InputChecks:
     def test_options_survive_being_written_and_read(self, model_under_test: ModelUnderTest) -> None:
         """Every picture carries its composition as JSON, from which `amdm rerun` draws it again."""
         _assert_survives(model_under_test.options)
+
+    def test_the_scenes_have_what_the_model_needs(self, model_under_test: ModelUnderTest) -> None:
+        """The contract has a scene that `condition_from_scene` refuses; tests that need conditions are skipped for it."""
+        if model_under_test.refusal:
+            pytest.fail(model_under_test.refusal)
 
     def test_conditions_survive_being_written_and_read(self, model_under_test: ModelUnderTest) -> None:
         """A condition is plain data: a composition replaces keys of it, and batches hand it over as JSON."""
@@ -47,8 +58,9 @@ class InputChecks:
                 _assert_survives(condition)
 
     def test_odd_values_of_options_are_refused(self, model_under_test: ModelUnderTest) -> None:
-        """A wrong value in a composition passes, or fails with another error than a ValueError in a validator."""
+        """A wrong value in a composition passes, or ends in an error of Python or torch: in a validator, `load` or `encode`."""
         options = model_under_test.spec.options
+        tried = [model_under_test.options]
         for name in options.model_fields:
             for value in ODD_VALUES:
                 block = _copied_block(model_under_test.block, [name], value)
@@ -62,6 +74,11 @@ class InputChecks:
                 assert finite or not isinstance(getattr(found, name), float), (
                     f"{name}={value!r} is accepted: Field(allow_inf_nan=False), as pictures of it cannot be recorded"
                 )
+                # Numbers that are odd for another type only, where they were refused, are not worth a load.
+                usual = value in (TOO_LARGE, 0.5) or (value is True and getattr(found, name) is not True)
+                if not usual and found not in tried:
+                    tried.append(found)
+                    _assert_usable_or_refused(model_under_test, found, f"{name}={value!r}")
 
     def test_options_say_which_texts_are_files(self, model_under_test: ModelUnderTest) -> None:
         """An option that leads to weights is a plain text: pictures would carry its folder, and it is not found again."""
@@ -94,22 +111,24 @@ class InputChecks:
 
     def test_hostile_pickles_are_refused(self, model_under_test: ModelUnderTest, tmp_path: Path) -> None:
         """Checkpoints come from strangers: reading one with `torch.load(weights_only=False)` or pickle runs their code."""
+        assert model_under_test.provider is not None
+        noted = {file.path.resolve() for file in model_under_test.loaded_with.weight_files}
+        placed = False
         for file in model_under_test.files():
+            key = ".".join(map(str, file.key))
+            # A folder may hold weights that this model does not read.
+            read = any(path.is_relative_to(file.path.resolve()) for path in noted)
             for number, write in enumerate(HOSTILE_WRITERS):
-                mark = tmp_path / f"mark-{'-'.join(map(str, file.key))}-{number}"
-                hostile = hostile_copy(file.path, tmp_path / f"{mark.name}-files", write, mark)
-                block = _copied_block(model_under_test.block, file.key, str(hostile))
-                try:
-                    # Torch warns of what is odd about such a file.
-                    with warnings.catch_warnings(action="ignore"):
-                        model_under_test.load(block=block)
-                except AMDMError:
-                    pass
-                except Exception as error:
-                    pytest.fail(
-                        f"{'.'.join(map(str, file.key))}: {type(error).__name__} instead of CheckpointError: {error}"
-                    )
-                assert not mark.exists(), f"{'.'.join(map(str, file.key))}: code inside the checkpoint was executed"
+                mark = tmp_path / f"mark-{key}-{number}"
+                for hostile in hostile_copies(file.path, tmp_path / f"{mark.name}-files", write, mark):
+                    placed = True
+                    block = _copied_block(model_under_test.block, file.key, str(hostile))
+                    refused = _refuses_hostile(model_under_test, block, key, mark)
+                    assert refused or not read, f"{key}: loaded all the same with pickles in the place of its weights"
+        assert placed or not noted, (
+            f"no option leads to weights (files that end in {', '.join(WEIGHT_SUFFIXES)}), but `load` notes "
+            f"{', '.join(sorted(path.name for path in noted))}"
+        )
 
     def test_a_scene_without_its_ingredients(self, model_under_test: ModelUnderTest) -> None:
         """A scene that lacks what the model needs is drawn without it, or refused by a ValueError with a sentence."""
@@ -117,7 +136,7 @@ class InputChecks:
             shown = f"a scene with {', '.join(sorted(scene.model_dump(exclude_defaults=True))) or 'nothing'}"
             try:
                 condition = model_under_test.spec.condition_from_scene(scene, model_under_test.options)
-            except ValueError as error:
+            except (ValueError, InputError) as error:
                 assert len(str(error).split()) >= 4, (
                     f"{shown} is refused: say what is missing and what to do, not {error!r}"
                 )
@@ -129,6 +148,80 @@ class InputChecks:
             except Exception as error:
                 pytest.fail(f"{shown}: got a condition that cannot be drawn ({type(error).__name__}: {error})")
             assert torch.isfinite(prediction.conditional).all(), f"{shown}: the prediction holds NaN or infinity"
+
+    def test_an_empty_condition_is_accepted_or_refused_in_words(self, model_under_test: ModelUnderTest) -> None:
+        """None stands for an empty condition in Python: `encode` takes it as one, or raises an InputError with a sentence."""
+        try:
+            prediction = model_under_test.run([None]).predict()
+        except InputError as error:
+            assert len(str(error).split()) >= 4, f"None is refused: say what is missing, not {error}"
+            return
+        except Exception as error:
+            pytest.fail(f"the condition None: {type(error).__name__} instead of an InputError: {error}")
+        assert torch.isfinite(prediction.conditional).all(), "the condition None: the prediction holds NaN or infinity"
+
+    def test_a_picture_that_cannot_be_read_is_named(self, model_under_test: ModelUnderTest, tmp_path: Path) -> None:
+        """A torn picture ends in a traceback, or one of 16 bits turns white: `Reference.open()` refuses both by name."""
+        model_under_test.need_scenes()
+        torn, deep = write_picture(tmp_path / "torn.png"), tmp_path / "deep.png"
+        torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+        Image.new("I;16", (64, 64), 40000).save(deep)
+        opened = False
+        for number, scene in enumerate(model_under_test.scenes):
+            taken = [path.name for path in (torn, deep) if not _refuses_picture(model_under_test, scene, path)]
+            assert len(taken) != 1, f"scene {number}: {taken[0]} for every picture is accepted, another damage is not"
+            opened = opened or not taken
+        if not opened:
+            pytest.skip("the model opens no picture of the contract's scenes")
+
+
+def _assert_usable_or_refused(model_under_test: ModelUnderTest, options: BaseModel, what: str) -> None:
+    try:
+        provider = model_under_test.spec.load(options, model_under_test.context())
+        try:
+            condition = model_under_test.spec.condition_from_scene(model_under_test.scenes[-1], options)
+        except ValueError:
+            return
+        model_under_test.run([condition], provider=provider)
+    except AMDMError:
+        pass
+    except Exception as error:
+        pytest.fail(
+            f"{what} is accepted, and `load` or `encode` ends in {type(error).__name__}: {error}. Refuse it in the "
+            "options (Literal, Field(ge=...)), or raise an InputError"
+        )
+
+
+def _refuses_hostile(model_under_test: ModelUnderTest, block: Mapping[str, Any], key: str, mark: Path) -> bool:
+    unexpected, refused = "", False
+    try:
+        # Torch warns of what is odd about such a file.
+        with warnings.catch_warnings(action="ignore"):
+            model_under_test.load(block=block)
+    except AMDMError:
+        refused = True
+    except Exception as error:
+        unexpected = f"{key}: {type(error).__name__} instead of CheckpointError: {error}"
+    assert not mark.exists(), f"{key}: code inside the checkpoint was executed"
+    assert not unexpected, unexpected
+    return refused
+
+
+def _refuses_picture(model_under_test: ModelUnderTest, scene: Scene, path: Path) -> bool:
+    # With this file in the place of every reference picture.
+    references = tuple(reference.model_copy(update={"image": path}) for reference in scene.references)
+    try:
+        try:
+            condition = model_under_test.with_changes(scene, references=references)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        model_under_test.run([condition])
+    except AMDMError as error:
+        assert path.name in str(error), f"{path.name}: the error does not name it: {error}"
+        return True
+    except Exception as error:
+        pytest.fail(f"{path.name}: `encode` or `condition_from_scene` fails with {type(error).__name__}: {error}")
+    return False
 
 
 def _assert_survives(original: BaseModel) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
-from ..provider import EpsilonProvider, ProviderReport
+from ..provider import EpsilonProvider, ProviderReport, TensorInfo
+from .hostile_files import WEIGHT_SUFFIXES
 from .model_under_test import HALF, ModelUnderTest
 
 
@@ -46,6 +49,29 @@ class LoadingChecks:
         except RuntimeError as error:
             pytest.fail(f"after `to(dtype={HALF})` it cannot predict any more: {error}")
 
+    @torch.inference_mode()
+    def test_it_runs_on_a_gpu(self, model_under_test: ModelUnderTest) -> None:
+        """A tensor is made on the CPU, or lies outside `modules()` and stays there: take the device of what it meets."""
+        if not torch.cuda.is_available():
+            pytest.skip("this machine has no CUDA device")
+        gpu = torch.device("cuda")
+        loaded = model_under_test.load(model_under_test.context(device=gpu))
+        moved = model_under_test.load().to(device=gpu)
+        for provider, what in ((loaded, "loaded on a GPU"), (moved, "moved to a GPU")):
+            elsewhere = sorted(
+                f"{network}.{name} ({parameter.device})"
+                for network, module in provider.modules().items()
+                for name, parameter in module.named_parameters()
+                if parameter.device.type != gpu.type
+            )
+            assert not elsewhere, f"{what}: {', '.join(elsewhere[:5])}"
+            try:
+                _assert_near(model_under_test, provider, what, gpu)
+                pictures = provider.decode(model_under_test.latents([1]).to(gpu))
+            except RuntimeError as error:
+                pytest.fail(f"{what}, it cannot predict or decode: {error}")
+            assert torch.isfinite(pictures).all(), f"{what}: pictures hold NaN or infinity"
+
     def test_networks_are_ready_for_inference(self, model_under_test: ModelUnderTest) -> None:
         """A network is in training mode (dropout), or its weights ask for gradients (memory)."""
         for name, module in model_under_test.provider.modules().items():
@@ -73,7 +99,7 @@ class LoadingChecks:
         unread = [
             f"{'.'.join(map(str, file.key))} ({file.path.name})"
             for file in model_under_test.files()
-            if file.path.suffix in WEIGHT_SUFFIXES and file.path.resolve() not in noted
+            if (weights := _weights_at(file.path)) and not weights & noted
         ]
         assert not unread, f"options that lead to weights which are not noted: {', '.join(unread)}"
 
@@ -91,31 +117,58 @@ class LoadingChecks:
             assert same, "noise_schedule.alphas_cumprod"
             assert report.noise_schedule.prediction_type == provider.noise_schedule.prediction_type, "prediction_type"
             assert not report.downloads, f"everything lies on this machine, but {report.downloads} would be fetched"
-            found, expected = _reported_bytes(report, dtype), _held_bytes(provider)
-            assert found == expected, f"{dtype}: {found} bytes of weights reported, {expected} held"
+            every = [tensor for component in report.components.values() for tensor in component]
+            found, expected = _reported_bytes(every, dtype), _held_bytes(provider)
+            assert found == expected, (
+                f"{dtype}: {found} bytes of weights reported, {expected} held: {_differences(report, provider, dtype)}"
+            )
 
 
-WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+def _weights_at(path: Path) -> set[Path]:
+    # All that lie in a folder; which of them are read is the model's own business.
+    files = path.rglob("*") if path.is_dir() else [path]
+    return {file.resolve() for file in files if file.suffix in WEIGHT_SUFFIXES}
 
 
-def _reported_bytes(report: ProviderReport, dtype: torch.dtype) -> int:
+def _reported_bytes(tensors: Sequence[TensorInfo], dtype: torch.dtype) -> int:
     # Integers are buffers such as positions, which are no weights.
-    tensors = {tensor.identity: tensor for component in report.components.values() for tensor in component}
-    return sum(math.prod(tensor.shape) * dtype.itemsize for tensor in tensors.values() if "F" in tensor.dtype)
+    unique = {tensor.identity: tensor for tensor in tensors}
+    return sum(math.prod(tensor.shape) * dtype.itemsize for tensor in unique.values() if "F" in tensor.dtype)
 
 
-def _assert_near(model_under_test: ModelUnderTest, provider: EpsilonProvider, what: str) -> None:
+def _differences(report: ProviderReport, provider: EpsilonProvider, dtype: torch.dtype) -> str:
+    reported = {name: _reported_bytes(tensors, dtype) for name, tensors in report.components.items()}
+    held = {name: _held_bytes_of([module]) for name, module in provider.modules().items()}
+    lacking = [f"{name} ({held[name]} bytes)" for name in held if name not in reported]
+    foreign = [f"{name} ({reported[name]} bytes)" for name in reported if name not in held]
+    parts = [f"`inspect` lacks: {', '.join(lacking)}"] if lacking else []
+    parts += [f"it has besides: {', '.join(foreign)}"] if foreign else []
+    parts += [
+        f"{name}: {reported[name]} bytes reported, {held[name]} held"
+        for name in held
+        if name in reported and reported[name] != held[name]
+    ]
+    return "; ".join(parts) or "components that share weights are counted twice"
+
+
+def _assert_near(
+    model_under_test: ModelUnderTest, provider: EpsilonProvider, what: str, device: torch.device | None = None
+) -> None:
     conditions = model_under_test.conditions[1:3]
-    one, other = (model_under_test.run(conditions, provider=each).predict() for each in (provider, None))
+    one = model_under_test.run(conditions, provider=provider, device=device).predict()
+    other = model_under_test.run(conditions).predict()
     assert one.conditional.is_floating_point(), f"{what}: predictions are {one.conditional.dtype}"
     halves = [(one.conditional, other.conditional), (one.unconditional, other.unconditional)]
-    pairs = [(a.float(), b.float()) for a, b in halves if a is not None and b is not None]
+    pairs = [(a.float().cpu(), b.float().cpu()) for a, b in halves if a is not None and b is not None]
     away = max(float((a - b).norm() / b.norm()) for a, b in pairs)
     limit = model_under_test.half_precision_tolerance
     assert away <= limit, f"{what}, a prediction is {away:.2g} of its norm away (half_precision_tolerance is {limit})"
 
 
 def _held_bytes(*providers: EpsilonProvider) -> int:
-    modules = [module for provider in providers for module in provider.modules().values()]
+    return _held_bytes_of([module for provider in providers for module in provider.modules().values()])
+
+
+def _held_bytes_of(modules: Sequence[torch.nn.Module]) -> int:
     parameters = {parameter for module in modules for parameter in module.parameters()}
     return sum(parameter.numel() * parameter.element_size() for parameter in parameters)

@@ -8,12 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 from pydantic import BaseModel
 
 from ..composition import Composition, ResolvedComposition, ResolvedMember
+from ..errors import InputError
 from ..input_files import InputFile, files_of_composition
 from ..models.context import LoadContext
+from ..models.stable_diffusion import StableDiffusionProvider, TextConditioning
 from ..models.weight_sharing import WeightStore
 from ..provider import EpsilonProvider, NoisePrediction, ProviderSpec, RunSettings, Step
 from ..sampling.guidance import Guidance
@@ -28,6 +31,11 @@ STEPS = 4
 
 HALF = torch.bfloat16
 """Of the two half precisions the one in which a CPU has all operations."""
+
+PARTED_BATCH = (
+    "this batch has a prompt beyond the text model's context, so one UNet call has some images only: see `group.take`"
+)
+"""What explains most errors that arise in such a batch and in no other."""
 
 TOLERANCE = 1e-4
 """How far float32 results of equal computations may be apart, as a share of the largest value."""
@@ -53,7 +61,12 @@ class Run:
         trained = self.provider.noise_schedule.num_train_timesteps
         usual = trained * (STEPS - index) // STEPS - 1
         step = Step(index, STEPS, usual if timestep is None else timestep, guided)
-        return self.provider.predict_noise(self.latents, step, self.conditioning)
+        try:
+            return self.provider.predict_noise(self.latents, step, self.conditioning)
+        except Exception as error:
+            if _has_prompts_of_two_lengths(self.conditioning):
+                error.add_note(PARTED_BATCH)
+            raise
 
 
 class ModelUnderTest:
@@ -66,16 +79,23 @@ class ModelUnderTest:
     Attributes:
         spec: of the provider.
         block: the options as the contract gave them.
-        scenes: what is drawn.
     """
 
     def __init__(self, contract: ProviderContract, folder: Path) -> None:
         self.spec: ProviderSpec = contract.spec
         self.sizes = contract.sizes
         self.half_precision_tolerance = contract.half_precision_tolerance
+        self.texts = contract.texts
+        self.constant_layers = contract.constant_layers
+        self.device = torch.device(contract.device)
         self.folder = folder
         self.block = contract.options(folder)
-        self.scenes = contract.scenes(folder)
+        self._contract = contract
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        """What is drawn."""
+        return self._contract.scenes(self.folder)
 
     @cached_property
     def options(self) -> BaseModel:
@@ -84,8 +104,28 @@ class ModelUnderTest:
 
     @cached_property
     def conditions(self) -> list[BaseModel]:
-        """What the model takes from each scene."""
+        """What the model takes from each scene. Skips a test where it refuses one."""
+        self.need_scenes()
         return [self.spec.condition_from_scene(scene, self.options) for scene in self.scenes]
+
+    @cached_property
+    def refusal(self) -> str:
+        """Which scene of the contract the model refuses, why, and what to do; empty where it takes all of them."""
+        for number, scene in enumerate(self.scenes):
+            try:
+                self.spec.condition_from_scene(scene, self.options)
+            except (ValueError, InputError) as error:
+                return (
+                    f"`condition_from_scene` refuses a scene of the contract (scene {number}: {error}): override "
+                    "`scenes` so that every scene has what the model needs (`amdm_framework.testing.write_picture` "
+                    "makes pictures)"
+                )
+        return ""
+
+    def need_scenes(self) -> None:
+        """Skip a test where the model refuses a scene of the contract: another one says so."""
+        if self.refusal:
+            pytest.skip("a scene of the contract is refused: see `test_the_scenes_have_what_the_model_needs`")
 
     @cached_property
     def loaded_with(self) -> LoadContext:
@@ -103,10 +143,14 @@ class ModelUnderTest:
         return self.load(self.context(HALF))
 
     def context(
-        self, dtype: torch.dtype = torch.float32, weights: WeightStore | None = None, folder: Path | None = None
+        self,
+        dtype: torch.dtype = torch.float32,
+        weights: WeightStore | None = None,
+        folder: Path | None = None,
+        device: torch.device | None = None,
     ) -> LoadContext:
         """Return what the model is loaded with."""
-        return LoadContext(torch.device("cpu"), dtype, folder or self.folder, weights=weights or WeightStore())
+        return LoadContext(device or self.device, dtype, folder or self.folder, weights=weights or WeightStore())
 
     def load(self, context: LoadContext | None = None, block: Mapping[str, Any] | None = None) -> EpsilonProvider:
         """Load the model again.
@@ -148,30 +192,45 @@ class ModelUnderTest:
         rows = [
             torch.randn(space.channels, height, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds
         ]
-        return torch.stack(rows)
+        return torch.stack(rows).to(self.device)
 
     def run(
         self,
-        conditions: Sequence[BaseModel] | None = None,
+        conditions: Sequence[BaseModel | None] | None = None,
         *,
         provider: EpsilonProvider | None = None,
         seeds: Sequence[int] | None = None,
         size: tuple[int, int] | None = None,
         guided: bool = True,
         sequential: bool = False,
+        device: torch.device | None = None,
     ) -> Run:
-        """Encode conditions [all of them], image i with seed i."""
+        """Encode conditions [all of them], image i with seed i; the latents are on [the contract's] device."""
         provider = provider or self.provider
         conditions = self.conditions if conditions is None else conditions
         seeds = range(len(conditions)) if seeds is None else seeds
         settings = self.settings(seeds, size=size, guided=guided, sequential=sequential)
         with torch.inference_mode():
-            conditioning = provider.encode(conditions, settings)
-        return Run(provider, conditioning, self.latents(seeds, size))
+            try:
+                conditioning = provider.encode(conditions, settings)
+            except RuntimeError as error:
+                # What its base alone makes of the batch tells whether the batch was parted.
+                if isinstance(provider, StableDiffusionProvider) and _has_prompts_of_two_lengths(
+                    StableDiffusionProvider.encode(provider, conditions, settings)
+                ):
+                    error.add_note(PARTED_BATCH)
+                raise
+        return Run(provider, conditioning, self.latents(seeds, size).to(device or self.device))
 
     def with_changes(self, scene: Scene, **changes: Any) -> BaseModel:
         """Return the condition of a scene of which some keys are replaced."""
+        self.need_scenes()
         return self.spec.condition_from_scene(scene.model_copy(update=changes), self.options)
+
+
+def _has_prompts_of_two_lengths(conditioning: Any) -> bool:
+    groups = conditioning.groups if isinstance(conditioning, TextConditioning) else ()
+    return len({group.conditional.shape[1] for group in groups}) > 1
 
 
 def distance(first: torch.Tensor, second: torch.Tensor) -> float:

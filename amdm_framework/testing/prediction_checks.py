@@ -74,7 +74,7 @@ class PredictionChecks:
         assert not any(alike), f"scene 0 and scene {alike.index(True) + 1} give one conditional half"
 
     def test_the_caption_acts_on_the_conditional_half_alone(self, model_under_test: ModelUnderTest) -> None:
-        """The halves are swapped, or the unconditional one sees the condition: NoisePrediction(conditional, unconditional)."""
+        """The halves are swapped, the unconditional one sees the condition, or the conditional one ignores the caption."""
         scene = model_under_test.scenes[-1]
         captions = ("a red bird", "two houses by a lake")
         one, other = (
@@ -84,11 +84,15 @@ class PredictionChecks:
         assert one.unconditional is not None and other.unconditional is not None
         changed = distance(one.unconditional, other.unconditional)
         assert changed <= TOLERANCE, (
-            f"another caption changes the unconditional half by {changed:.2g} of its largest value"
+            f"another caption changes the unconditional half by {changed:.2g} of its largest value: return "
+            "NoisePrediction(conditional, unconditional)"
         )
+        if "caption" in model_under_test.texts:
+            moved = distance(one.conditional, other.conditional) > TOLERANCE
+            assert moved, "another caption does not change the conditional half (the contract's `texts` has `caption`)"
 
     def test_the_negative_prompt_acts_on_the_unconditional_half_alone(self, model_under_test: ModelUnderTest) -> None:
-        """The negative prompt reached the conditional half, where it would be drawn."""
+        """The negative prompt reached the conditional half, where it would be drawn, or the unconditional one ignores it."""
         scene = model_under_test.scenes[-1]
         one, other = (
             model_under_test.run([model_under_test.with_changes(scene, negative=negative)], seeds=[0]).predict(0)
@@ -96,6 +100,12 @@ class PredictionChecks:
         )
         changed = distance(one.conditional, other.conditional)
         assert changed <= TOLERANCE, f"another negative prompt changes the conditional half by {changed:.2g}"
+        assert one.unconditional is not None and other.unconditional is not None
+        if "negative" in model_under_test.texts:
+            moved = distance(one.unconditional, other.unconditional) > TOLERANCE
+            assert moved, (
+                "another negative prompt does not change the unconditional half (the contract's `texts` has `negative`)"
+            )
 
     @torch.inference_mode()
     def test_decoded_pictures_lie_between_0_and_1(self, model_under_test: ModelUnderTest) -> None:

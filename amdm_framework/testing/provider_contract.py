@@ -44,11 +44,20 @@ class ProviderContract(RunChecks, PredictionChecks, LoadingChecks, InputChecks, 
         sizes: height and width in pixels of the pictures that are drawn, the usual one first; one is not square.
         half_precision_tolerance: how far a prediction in bfloat16 may be from that in float32, as a share of its
             norm; random weights of a deep network need more than the usual.
+        device: where all tests run the model. One of them runs it on `cuda` as well, wherever there is one.
+        texts: which texts of a scene change a prediction: `caption` the conditional half, `negative` the
+            unconditional one. A model that reads no text has `()`.
+        constant_layers: layers, or networks with all their layers (`unet.add_embedding`), that get the same input at
+            every step because their network is built so: those inside a UNet of somebody else's that embed the
+            picture's size or the guidance scale. What your own code can compute in `encode` belongs there.
     """
 
     spec: ClassVar[ProviderSpec]
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ((64, 64), (64, 96))
     half_precision_tolerance: ClassVar[float] = 0.1
+    device: ClassVar[str] = "cpu"
+    texts: ClassVar[tuple[str, ...]] = ("caption", "negative")
+    constant_layers: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def options(self, folder: Path) -> dict[str, Any]:
@@ -67,7 +76,12 @@ class ProviderContract(RunChecks, PredictionChecks, LoadingChecks, InputChecks, 
         """Return three or more scenes with all that the model understands, with different numbers of instances.
 
         Override it where the model needs more than the default scenes have, or refuses one of them: these have 0, 1, 2
-        and 3 instances, interactions, and one or two references of the role `style`.
+        and 3 instances, interactions, and one or two references of the role `style`. A model that needs a picture of
+        another role adds one to each of them:
+
+            def scenes(self, folder: Path) -> list[Scene]:
+                control = Reference(role="control", image=write_picture(folder / "control.png"))
+                return [scene.model_copy(update={"references": (control,)}) for scene in super().scenes(folder)]
 
         Args:
             folder: for pictures that scenes refer to.

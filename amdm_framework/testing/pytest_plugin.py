@@ -16,8 +16,13 @@ REWRITTEN = (
     "amdm_framework.testing.prediction_checks",
     "amdm_framework.testing.run_checks",
     "amdm_framework.testing.spec_checks",
-    "amdm_framework.testing.strategy_contract",
+    "amdm_framework.testing.strategy_checks",
+    "amdm_framework.testing.strategy_option_checks",
+    "amdm_framework.testing.strategy_plan_checks",
+    "amdm_framework.testing.strategy_result_checks",
     "amdm_framework.testing.strategy_runs",
+    "amdm_framework.testing.strategy_surroundings_checks",
+    "amdm_framework.testing.strategy_target_checks",
 )
 """Modules with asserts, of which a failed one shall show the values it compared."""
 

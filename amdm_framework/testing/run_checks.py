@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 
+from ..errors import AMDMError
 from ..provider import EpsilonProvider, NoisePrediction
 from .model_under_test import STEPS, ModelUnderTest, Run, assert_alike
 
@@ -30,12 +32,21 @@ class RunChecks:
         """A layer gets the same input at every step: what depends on neither latents nor timestep belongs into `encode`."""
         run = model_under_test.run()
         other = Run(run.provider, run.conditioning, run.latents.flip(0) + 0.5)
+        trained = run.provider.noise_schedule.num_train_timesteps
+        excused = set()
         for index in (0, STEPS - 1):
-            seen, again = _inputs_of_layers(run, index, 900), _inputs_of_layers(other, index, 300)
-            constant = [name for name in seen if any(_holds(again[name], call) for call in seen[name])]
-            assert not constant, (
-                f"step {index}: other latents and timestep, but the same input of {', '.join(constant)}"
+            seen = _inputs_of_layers(run, index, trained * 9 // 10)
+            again = _inputs_of_layers(other, index, trained * 3 // 10)
+            constant = {name for name in seen if any(_holds(again[name], call) for call in seen[name])}
+            excuses = {name: _excuses(name, model_under_test.constant_layers) for name in constant}
+            excused |= {layer for layers in excuses.values() for layer in layers}
+            found = sorted(name for name, layers in excuses.items() if not layers)
+            assert not found, (
+                f"step {index}: other latents and timestep, but the same input of {', '.join(found)}: compute it in "
+                "`encode` (or, where the network is built so, name it in the contract's `constant_layers`)"
             )
+        idle = sorted(set(model_under_test.constant_layers) - excused)
+        assert not idle, f"`constant_layers` names what is not constant, or not there: {', '.join(idle)}"
 
     def test_a_prediction_leaves_the_conditioning_alone(self, model_under_test: ModelUnderTest) -> None:
         """`predict_noise` changed what it was given: asked again about an earlier step, it answers otherwise."""
@@ -89,13 +100,64 @@ class RunChecks:
         first, *_, last = model_under_test.conditions
         expected = [model_under_test.run([one], seeds=[5]).predict() for one in (first, last)]
         # Loaded now, so that whatever loading does to the first one shows.
-        providers = [model_under_test.provider, model_under_test.load(model_under_test.loaded_with)]
-        runs = [
-            model_under_test.run([one], provider=provider, seeds=[5])
-            for one, provider in zip((first, last), providers, strict=True)
-        ]
-        for position in (0, 1, 0):
-            assert_alike(runs[position].predict(), expected[position], f"model {position} beside another")
+        equal = model_under_test.load(model_under_test.loaded_with)
+        _assert_apart(model_under_test, equal, (first, last), expected, "model {} beside another")
+        other = _with_other_numbers(model_under_test)
+        if other is not None:
+            expected = [expected[1], model_under_test.run([last], provider=other, seeds=[5]).predict()]
+            what = "model {} beside one with other options"
+            _assert_apart(model_under_test, other, (last, last), expected, what)
+
+
+def _assert_apart(
+    model_under_test: ModelUnderTest,
+    other: EpsilonProvider,
+    conditions: Sequence[BaseModel],
+    expected: Sequence[NoisePrediction],
+    what: str,
+) -> None:
+    # The usual model draws the first condition, the other one the second.
+    runs = [
+        model_under_test.run([condition], provider=provider, seeds=[5])
+        for condition, provider in zip(conditions, (None, other), strict=True)
+    ]
+    for position in (0, 1, 0):
+        assert_alike(runs[position].predict(), expected[position], what.format(position))
+
+
+def _with_other_numbers(model_under_test: ModelUnderTest) -> EpsilonProvider | None:
+    # With another value of every number and flag of its options; where these do not fit together, of one of them.
+    every = dict(model_under_test.block)
+    singles = []
+    for name in model_under_test.spec.options.model_fields:
+        value = getattr(model_under_test.options, name)
+        for other in _other_values(value):
+            try:
+                model_under_test.spec.options.model_validate({**every, name: other})
+            except ValidationError:
+                continue
+            every[name] = other
+            singles.append({**model_under_test.block, name: other})
+            break
+    for block in (every, *singles) if singles else ():
+        try:
+            return model_under_test.load(model_under_test.loaded_with, block)
+        except (ValidationError, AMDMError):
+            continue
+    return None
+
+
+def _other_values(value: object) -> tuple[float, ...]:
+    if isinstance(value, bool):
+        return (not value,)
+    if isinstance(value, int):
+        return (value + 1, value - 1)
+    return (value / 2 if value else 0.5, value + 0.5) if isinstance(value, float) else ()
+
+
+def _excuses(name: str, constant_layers: Sequence[str]) -> list[str]:
+    # A name stands for all that is inside as well.
+    return [layer for layer in constant_layers if name == layer or name.startswith(f"{layer}.")]
 
 
 Inputs = Mapping[str, list[tuple[torch.Tensor, ...]]]
@@ -135,21 +197,28 @@ def _holds(calls: Sequence[tuple[torch.Tensor, ...]], wanted: tuple[torch.Tensor
 @contextmanager
 def _counting_rows(provider: EpsilonProvider) -> Iterator[list[int]]:
     rows: list[int] = []
-    unet = provider.modules().get("unet")
-    if unet is None:
+    modules = provider.modules()
+    if not modules:
+        # A closed form: nothing to count.
         yield rows
         return
+    unet = modules.get("unet")
+    assert unet is not None, (
+        f"`modules()` has {', '.join(modules)}: call the network that is evaluated at every step `unet`, by which name "
+        "it is compiled and its rows are counted"
+    )
 
     def note(_: torch.nn.Module, arguments: Any, keywords: Any) -> None:
-        values = (*arguments, *keywords.values())
-        # The first tensor of a call holds the latents.
-        rows.extend([len(value) for value in values if isinstance(value, torch.Tensor)][:1])
+        tensors = [value for value in (*arguments, *keywords.values()) if isinstance(value, torch.Tensor)]
+        # Latents have more dimensions than timesteps and text states, wherever they stand.
+        rows.append(len(max(tensors, key=torch.Tensor.dim)))
 
     handle = unet.register_forward_pre_hook(note, with_kwargs=True)
     try:
         yield rows
     finally:
         handle.remove()
+    assert rows, "a prediction does not call `modules()['unet']`: call the network itself, not a method or a part of it"
 
 
 def _clone(half: torch.Tensor | None) -> torch.Tensor | None:

@@ -47,7 +47,14 @@ def default_scenes(folder: Path) -> list[Scene]:
 
 
 def write_picture(path: Path, seed: int = 0, width: int = 64, height: int = 64) -> Path:
-    """Write a smooth random picture and return its path."""
+    """Write a smooth random RGB picture, for the references of scenes, and return its path.
+
+    Args:
+        path: its suffix says the format; folders above it are created.
+        seed: pictures of different seeds are different.
+        width: in pixels.
+        height: in pixels.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     colours = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(colours[None], (height, width), mode="bilinear")[0]

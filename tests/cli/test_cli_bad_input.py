@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import shutil
@@ -78,7 +79,12 @@ def test_mistakes_of_both_files_come_in_one_message(home: Path, amdm: Amdm) -> N
             "providers.0: models/bsae: no such file or folder. Did you mean 'base'?",
         ),
         ("providers.0.checkpoint=zo://base", "unknown kind of reference 'zo://'"),
-        ("release=maybe", "release: "),
+        ("release=maybe", "release: expected true or false, found 'maybe'"),
+        ("sampler.steps=abc", "sampler.steps: expected a whole number, found 'abc'"),
+        ("sampler.steps=2.5", "sampler.steps: expected a whole number, found 2.5"),
+        ("sampler.eta=abc", "sampler.eta: expected a number, found 'abc'"),
+        ("providers=[]", "providers: expected at least one, found none"),
+        ("sampler.steps=[5,6", "error: --set: sampler.steps: not valid YAML: a bracket is not closed\n"),
     ],
 )
 def test_values_that_do_not_fit(home: Path, amdm: Amdm, override: str, expected: str) -> None:
@@ -97,8 +103,58 @@ def test_boxes_get_a_hint(home: Path, amdm: Amdm, box: str, hint: str) -> None:
 
 def test_a_seed_that_is_none(home: Path, amdm: Amdm) -> None:
     assert "given twice" in refused(amdm, "--seed", "1")
-    assert "-1" in refused(amdm, "--seed=-1")
-    assert "not a valid integer" in refused(amdm, "--seed", "x")
+    for seed in ("x", "-1", "1.5", str(2**64)):
+        message = " ".join(refused(amdm, f"--seed={seed}").split())
+        assert f"expected a whole number from 0 to 18446744073709551615, found '{seed}'" in message
+
+
+def test_composition_and_scene_swapped(home: Path, amdm: Amdm) -> None:
+    message = refused(amdm, "--set", "sampler.steps=2", composition="scene.yaml", scene="composition.yaml")
+    assert message.splitlines() == [
+        "error: scene.yaml: this is a scene, not a composition (it has caption, negative): are two files swapped?",
+        "composition.yaml: this is a composition, not a scene (it has providers, aggregation, sampler): are two files "
+        "swapped?",
+    ]
+    for command in (
+        ("check",),
+        ("sweep", "--set", "sampler.steps=1,2"),
+        ("ablate",),
+        ("compare", "--strategies", "slerp,amdm"),
+    ):
+        name, *options = command
+        seed = [] if name == "check" else ["--seed", "1"]
+        message = amdm(name, "scene.yaml", "--scene", "scene.yaml", *seed, *options, code=2).stderr
+        assert "scene.yaml: this is a scene, not a composition (it has caption, negative)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a.png", "this is a picture, expected a YAML file; `amdm rerun` draws a picture again"),
+        ("models", "this is a folder, expected a YAML file"),
+        ("empty.yaml", "the file is empty"),
+    ],
+)
+def test_something_else_in_place_of_a_file(home: Path, amdm: Amdm, name: str, found: str) -> None:
+    Path("empty.yaml").touch()
+    Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for given in ({"composition": name}, {"scene": name}):
+        result = amdm("run", given.get("composition", "composition.yaml"), "--scene", given.get("scene", "scene.yaml"),
+                      "--seed", "1", code=2)  # fmt: skip
+        assert f"error: {name}: {found}" in result.stderr
+
+
+def test_members_by_name(home: Path, amdm: Amdm) -> None:
+    plan = amdm("run", "composition.yaml", "--scene", "scene.yaml", "--seed", "1", "--dry-run", "--json",
+                "--set", "providers.other.name=second").stdout  # fmt: skip
+    assert [member["name"] for member in json.loads(plan)["cost"]["members"]] == ["base", "second"]
+    assert (
+        "--set: providers.third.name: 'third' is no position in a list of 2, nor a member's name: providers.0 (base), "
+        "providers.1 (other)"
+    ) in refused(amdm, "--set", "providers.third.name=x")
+    content = amdm("sweep", "composition.yaml", "--scene", "scene.yaml", "--seed", "1", "--dry-run", "--json",
+                   "--set", "providers.other.guidance_scale=1,2").stdout  # fmt: skip
+    assert content.count("providers.other.guidance_scale") >= 2
 
 
 def test_devices_that_are_not_here(home: Path, amdm: Amdm) -> None:

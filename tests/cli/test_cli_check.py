@@ -117,3 +117,8 @@ def test_a_scene_that_lacks_what_a_model_needs(home: Path, amdm: Amdm) -> None:
     )
     message = amdm("check", "composition.yaml", "--scene", "scene.yaml", code=2).stderr
     assert "condition.prompt" in message and "models/none" in message
+
+
+def test_the_table_says_what_it_leaves_out(home: Path, amdm: Amdm) -> None:
+    text = amdm("check", "composition.yaml", "--set", "sampler.height=64", "--set", "sampler.width=96").stdout
+    assert "these are the weights alone: drawing a picture of 96x64 pixels takes memory beside them" in text

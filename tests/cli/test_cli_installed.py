@@ -30,9 +30,25 @@ Amdm = Callable[..., Result]
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_plugins_lists_everything_with_its_options(home: Path, amdm: Amdm) -> None:
+def test_plugins_lists_everything_and_the_options_of_one(home: Path, amdm: Amdm) -> None:
     text = amdm("plugins").stdout
-    assert "stable_diffusion  (amdm-framework" in text and "checkpoint" in text and "required" in text
+    assert "providers\n  stable_diffusion  (amdm-framework" in text and "required" not in text
+    content = json.loads(amdm("plugins", "--json").stdout)
+    # A line for each, and for every title, the empty line after it, and the advice at the end.
+    assert len(text.splitlines()) == sum(2 + len(rows) for rows in content.values() if rows) + 1
+    text = amdm("plugins", "stable_diffusion").stdout
+    assert text.startswith("providers\n  stable_diffusion  (amdm-framework") and "strategies" not in text
+    assert "checkpoint" in text and "required" in text
+    assert "strategies\n" in amdm("plugins", "amdm-framework").stdout
+    (strategy,) = json.loads(amdm("plugins", "slerp", "--json").stdout)["strategies"]
+    assert strategy["name"] == "slerp"
+    assert (
+        "error: nothing installed is called 'stable_difusion'. Did you mean 'stable_diffusion'? `amdm plugins` lists"
+        in amdm("plugins", "stable_difusion", code=2).stderr
+    )
+
+
+def test_the_json_of_plugins_has_every_option(home: Path, amdm: Amdm) -> None:
     content = json.loads(amdm("plugins", "--json").stdout)
     assert [one["name"] for one in content["providers"]] == ["stable_diffusion"]
     assert {"amdm", "slerp", "single"} <= {one["name"] for one in content["strategies"]}
@@ -42,8 +58,9 @@ def test_plugins_lists_everything_with_its_options(home: Path, amdm: Amdm) -> No
 
 def test_plugins_lists_benchmarks_with_their_figures(monkeypatch: pytest.MonkeyPatch, amdm: Amdm) -> None:
     monkeypatch.setattr(group, "discover", grey_registry)
-    text = amdm("plugins").stdout
-    assert "\nbenchmarks\n  greys  (amdm-grey 1.0)  Grey pictures.\n" in text
+    assert "\nbenchmarks\n  greys  (amdm-grey 1.0)  Grey pictures.\n\n" in amdm("plugins").stdout
+    text = amdm("plugins", "greys").stdout
+    assert text.startswith("benchmarks\n  greys  (amdm-grey 1.0)  Grey pictures.\n")
     assert "      near    nearness to the grey asked for (the objective)\n      bright  brightness\n" in text
     (content,) = json.loads(amdm("plugins", "--json").stdout)["benchmarks"]
     assert content["objective"] == "near" and list(content["figures"]) == ["near", "bright"]

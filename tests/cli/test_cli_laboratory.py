@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from click.testing import Result
 from PIL import Image
 
 from amdm_framework.composition import read_scene
+from amdm_framework.laboratory import grid
+from amdm_framework.laboratory.grid import Grid, draw_grid
+from amdm_framework.laboratory.variants import VariantChecker
 from amdm_framework.models.context import LoadContext
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import PluginRegistry
@@ -41,6 +46,8 @@ providers: [{use: grey}]
 aggregation: {strategy: single}
 sampler: {steps: 2, guidance_scale: 4}
 """
+
+COMPARE = ("compare", "mine.yaml", "--scene", "scene.yaml", "--strategies")
 
 LOADED: list[ToyOptions] = []
 
@@ -122,7 +129,7 @@ def test_a_comparison_has_a_column_per_strategy_and_a_row_per_seed(desk: Path, a
     arguments = ("compare", "mine.yaml", "--scene", "scene.yaml", "--seed", "1", "--seed", "2", "--alone", "--json")
     result = json.loads(amdm(*arguments, "--strategies", "slerp,amdm").stdout)
     assert len(LOADED) == 3 and (result["grid"], result["table"]) == ("scene-compare.png", "scene-compare.csv")
-    labels = ["first alone", "second alone", "third alone", "slerp (defaults)", "amdm (as written)"]
+    labels = ["first alone", "second alone", "third alone", "slerp (defaults, steps 3)", "amdm (as written)"]
     assert [line["variant"] for line in result["lines"]] == [label for label in labels for _ in range(2)]
     with Image.open("scene-compare.png") as file:
         page = file.convert("RGB")
@@ -132,7 +139,12 @@ def test_a_comparison_has_a_column_per_strategy_and_a_row_per_seed(desk: Path, a
     assert own_left > left and own_top == top
 
 
-def test_all_strategies_are_those_that_can_run_and_the_others_are_named(desk: Path, amdm: Amdm) -> None:
+def test_all_strategies_are_those_that_can_run_and_the_others_are_named(
+    desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    draw = grid.draw_grid
+    monkeypatch.setattr(grid, "draw_grid", lambda drawn: (written.append(drawn.footer), draw(drawn))[1])
     arguments = ("compare", "mine.yaml", "--scene", "scene.yaml", "--strategies", "all", "--seed", "1", "--json",
                  "--set", "sampler.steps=6")  # fmt: skip
     result = amdm(*arguments)
@@ -141,9 +153,75 @@ def test_all_strategies_are_those_that_can_run_and_the_others_are_named(desk: Pa
     assert drawn[0] == "amdm" and {"slerp", "linear", "composable", "single"} <= set(drawn)
     assert list(content["left_out"]) == ["superdiff_and (defaults)", "superdiff_or (defaults)"]
     assert "left out: superdiff_or (defaults): sampler.eta: eta is 0, expected 1" in result.stderr
+    assert any("Left out: superdiff_and (defaults), superdiff_or (defaults)." in line for line in written)
     # With noise they can.
     content = json.loads(amdm(*arguments, "--set", "sampler.eta=1").stdout)
     assert not content["left_out"] and content["grid"] == "scene-compare-2.png"
+
+
+def test_the_compositions_own_strategy_is_checked_where_it_is_a_column(desk: Path, amdm: Amdm) -> None:
+    # Its two steps do not fit into a run of one.
+    arguments = ("compare", "mine.yaml", "--scene", "scene.yaml", "--seed", "1", "--json", "--dry-run",
+                 "--set", "sampler.steps=1", "--strategies")  # fmt: skip
+    labels = [one["label"] for one in json.loads(amdm(*arguments, "slerp", "--alone").stdout)["variants"]]
+    assert labels == ["first alone", "second alone", "third alone", "slerp (defaults, steps 1)"]
+    assert "aggregation.steps: the window ends at step" in amdm(*arguments, "slerp,amdm", code=2).stderr
+    plan = json.loads(amdm(*arguments, "all").stdout)
+    assert "the window ends at step" in plan["left_out"]["amdm (as written)"]
+    assert "slerp (defaults, steps 1)" in [one["label"] for one in plan["variants"]]
+
+
+def test_where_no_strategy_can_run_the_reason_is_that_of_the_first(desk: Path, amdm: Amdm) -> None:
+    result = amdm("compare", "mine.yaml", "--scene", "scene.yaml", "--strategies", "all", "--set", "device=x", code=2)
+    assert "error: mine.yaml: device: unknown key" in result.stderr and "left out" not in result.stderr
+
+
+def test_very_many_pictures_need_consent_and_are_counted_before_they_are_checked(
+    desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    check = VariantChecker.check
+    monkeypatch.setattr(VariantChecker, "check", lambda self, one: (checked.append(one.label), check(self, one))[1])
+    arguments = ("sweep", "mine.yaml", "--scene", "scene.yaml", "--set", "aggregation.steps=1,2", "--set",
+                 f"sampler.guidance_scale={','.join(map(str, range(25)))}",
+                 *(part for seed in range(11) for part in ("--seed", str(seed))))  # fmt: skip
+    # Of the first variant: four of the target, and one of each of two others.
+    sentence = "this is 550 pictures with about 3300 network evaluations"
+    assert f"{sentence}; --yes draws them all" in amdm(*arguments, code=2).stderr
+    assert len(checked) == 1 and not LOADED
+    result = amdm(*arguments, "--dry-run")
+    assert sentence in result.stderr and "seed:" not in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "would draw 550 picture(s), 11 of each of 50 variant(s), with 3850 network evaluations"
+    assert lines[21] == "  … and 30 more" and "evaluations per picture" in lines[20]
+    assert sentence not in amdm(*arguments, "--dry-run", "--yes").stderr
+
+
+def test_a_random_seed_is_printed_where_it_is_drawn_with(desk: Path, amdm: Amdm) -> None:
+    arguments = ("compare", "mine.yaml", "--scene", "scene.yaml", "--strategies")
+    assert "seed:" not in amdm(*arguments, "slerp", "--dry-run").stderr
+    assert "seed:" not in amdm(*arguments, "slrep", code=2).stderr
+    (line,) = lines_that_begin("seed: ", amdm(*arguments, "slerp").stderr)
+    assert lines("scene-compare.csv")[0]["seed"] == line.removeprefix("seed: ")
+
+
+def lines_that_begin(start: str, text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def test_a_grid_says_which_strategy_and_in_which_units(desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch) -> None:
+    grids: list[grid.Grid] = []
+    draw = grid.draw_grid
+    monkeypatch.setattr(grid, "draw_grid", lambda drawn: (grids.append(drawn), draw(drawn))[1])
+    amdm("ablate", "mine.yaml", "--scene", "scene.yaml", "--seed", "1")
+    install(monkeypatch, grey_registry())
+    Path("grey.yaml").write_text(GREY)
+    amdm("sweep", "grey.yaml", "--set", "sampler.guidance_scale=0,4", "--benchmark", "greys", "--cases", "2")
+    ablation, scored = grids
+    assert "first + second + third, amdm, T = 4 steps" in ablation.subtitle
+    assert "norm: of the aggregate at the last aggregated step; 1 is that of unit noise." in ablation.footer
+    meaning = grey_registry().benchmark("greys").figures["near"].rstrip(".")
+    assert f"near: {meaning} (percent)." in scored.footer.splitlines()
 
 
 def test_an_ablation_tells_how_far_each_variant_is_from_the_whole(desk: Path, amdm: Amdm) -> None:
@@ -240,8 +318,47 @@ def test_all_mistakes_come_at_once_with_their_places(desk: Path, amdm: Amdm) -> 
         (("sweep", "mine.yaml", "--benchmark", "x", "--seed", "1"), "--seed: goes with --scene"),
         (("sweep", "no.yaml", "--scene", "scene.yaml"), "no.yaml: no such file"),
         (("sweep", "mine.yaml", "--scene", "scene.yaml", "--set", "aggregation.steps"), "expected KEY=V1,V2"),
+        ((*COMPARE, "all,slerp"), "--strategies: 'all' stands alone"),
+        ((*COMPARE, ""), "--strategies: no name given"),
+        ((*COMPARE, ","), "--strategies: no name given"),
+        ((*COMPARE, "slerp, slerp"), "--strategies: slerp is given twice"),
+        (
+            (*COMPARE, "slerp", "--set", "aggregation.steps=2"),
+            "--set: aggregation.steps=2 belongs to amdm (the composition's strategy), which is not among the columns. "
+            'To give options to slerp: --set "aggregation={strategy: slerp, steps: 2}"',
+        ),
+        ((*COMPARE, "amdm,slerp", "--set", "aggregation.stps=2"), "Known keys of amdm (the composition's strategy): "),
+        (
+            ("sweep", "mine.yaml", "--scene", "scene.yaml", "--set", "sampler.steps=1..5"),
+            "--set: sweep takes values, not ranges: sampler.steps=1,2,3,4,5",
+        ),
+        (
+            ("sweep", "mine.yaml", "--scene", "scene.yaml", "--set", "sampler.eta=0.0..1.0 log"),
+            "--set: sweep takes values, not ranges: sampler.eta=0.0,0.5,1.0",
+        ),
+        (("sweep", "mine.yaml", "--scene", "scene.yaml"), "nothing varies: give --set KEY=V1,V2"),
+        (("sweep", "mine.yaml", "--scene", "scene.yaml", "--set", "sampler.eta=1"), "nothing varies"),
+        (("ablate", "mine.yaml", "--scene", "scene.yaml", "--cases", "4"), "--cases: goes with --benchmark"),
     ],
-    ids=["unknown strategy", "impossible strategy", "nothing to draw", "seed", "no file", "no value"],
+    ids=[
+        "unknown strategy",
+        "impossible strategy",
+        "nothing to draw",
+        "seed",
+        "no file",
+        "no value",
+        "all and one",
+        "no name",
+        "commas",
+        "twice",
+        "options of the own one",
+        "unknown option",
+        "range",
+        "range of numbers",
+        "nothing varies",
+        "one value",
+        "cases",
+    ],
 )
 def test_bad_input_is_explained(desk: Path, amdm: Amdm, arguments: tuple[str, ...], message: str) -> None:
     result = amdm(*arguments, code=2)
@@ -288,4 +405,77 @@ def test_warnings_say_whose_they_are(desk: Path, amdm: Amdm) -> None:
     steps = "aggregation.step_sizes=[0, 0, 0],[900, 900, 900]"
     result = amdm("sweep", "mine.yaml", "--scene", "scene.yaml", "--seed", "1", "--set", steps)
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning:")]
-    assert "aggregation.step_sizes = [900, 900, 900]: manifold steps of" in warning
+    assert warning.startswith("warning: manifold steps of")
+    assert warning.endswith("(in 1 of 2: aggregation.step_sizes = [900, 900, 900])")
+
+
+@pytest.fixture
+def grids(monkeypatch: pytest.MonkeyPatch) -> list[Grid]:
+    """Every grid that is drawn."""
+    drawn: list[Grid] = []
+
+    def note(grid: Grid) -> Image.Image:
+        drawn.append(grid)
+        return draw_grid(grid)
+
+    monkeypatch.setattr("amdm_framework.laboratory.grid.draw_grid", note)
+    return drawn
+
+
+def test_what_was_given_to_all_variants_stands_in_grid_and_table(desk: Path, amdm: Amdm, grids: list[Grid]) -> None:
+    arguments = ("mine.yaml", "--scene", "scene.yaml", "--seed", "1")
+    given = ("--set", "sampler.guidance_scale=9", "--set", "aggregation.steps=1")
+    amdm("compare", *arguments, *given, "--strategies", "slerp,amdm")
+    facts, line = grids[-1].subtitle.split("\n")
+    assert line == "with sampler.guidance_scale=9, aggregation.steps=1" and "guidance scale 9" in facts
+    slerp, own = lines("scene-compare.csv")
+    assert own["sampler.guidance_scale"] == slerp["sampler.guidance_scale"] == "9"
+    # It belongs to the composition's own strategy.
+    assert (own["aggregation.steps"], slerp["aggregation.steps"]) == ("1", "")
+    amdm("sweep", *arguments, "--set", "sampler.guidance_scale=9", "--set", "aggregation.steps=1,2")
+    assert grids[-1].subtitle.split("\n")[1:] == ["with sampler.guidance_scale=9"]
+    amdm("sweep", *arguments, "--set", "sampler.guidance_scale=8,9")
+    assert "\n" not in grids[-1].subtitle and "guidance" not in grids[-1].subtitle
+
+
+def test_whatever_a_plugin_raises_stays_with_its_variant(
+    desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch, grids: list[Grid]
+) -> None:
+    def load(options: ToyOptions, context: LoadContext) -> ToyPromptProvider:
+        if options.strength > 1:
+            raise ValueError("too\nstrong")
+        return ToyPromptProvider(options)
+
+    install(monkeypatch, toy_registry(TOY.model_copy(update={"load": load})))
+    arguments = ("sweep", "mine.yaml", "--scene", "scene.yaml", "--seed", "1", "--set", "providers.1.strength=1,2")
+    result = amdm(*arguments, code=1)
+    assert "failed: second.strength = 2: ValueError: too strong" in result.stderr
+    assert "Traceback" not in result.stderr and grids[0].cells[0][1].caption == "failed: ValueError: too strong"
+    assert [line["error"] for line in lines("scene-sweep.csv")] == ["", "ValueError: too strong"]
+    assert 'raise ValueError("too\\nstrong")' in amdm("--debug", *arguments, code=1).stderr
+
+
+@pytest.mark.parametrize("as_what", [KeyboardInterrupt, RuntimeError])
+def test_an_interruption_keeps_what_is_drawn(
+    desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch, grids: list[Grid], as_what: type[BaseException]
+) -> None:
+    predict_noise = ToyPromptProvider.predict_noise
+
+    def interrupted(self: ToyPromptProvider, *arguments: Any) -> Any:
+        if self.options.strength == 2:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            except KeyboardInterrupt:
+                # Native code may turn it into an error of its own.
+                raise as_what from None
+        return predict_noise(self, *arguments)
+
+    monkeypatch.setattr(ToyPromptProvider, "predict_noise", interrupted)
+    arguments = ("sweep", "mine.yaml", "--scene", "scene.yaml", "--seed", "1")
+    result = amdm(*arguments, "--set", "providers.1.strength=1,2,3", code=130)
+    assert result.stderr.endswith("interrupted\n")
+    drawn, *others = lines("scene-sweep.csv")
+    assert not drawn["error"] and drawn["evaluations"] and [line["evaluations"] for line in others] == ["", ""]
+    assert others[1]["error"] == "interrupted"
+    assert f"incomplete: interrupted after {1 + (as_what is RuntimeError)} of 3 variants" in grids[0].subtitle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_a_contract_that_is_kept(install: Callable[..., None]) -> None:
     lines = invoke("plugin-check", "good_model").stdout.splitlines()
     assert lines[0] == "provider good_model"
     assert "  ok    an image of a batch equals the single run" in lines
-    assert lines[-1].startswith("36 checks: ") and "failed" not in lines[-1]
+    assert re.match(r"\d+ checks: \d+ passed", lines[-1]) and "failed" not in lines[-1]
 
 
 def test_a_failed_check_says_what_is_wrong_and_what_was_found(install: Callable[..., None]) -> None:
@@ -100,6 +101,70 @@ def test_a_strategy_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert lines[0] == "strategy pulling"
     # It never moves.
     assert "  FAIL  one provider is plain sampling" in lines
+
+
+NEEDS_AN_OPTION = """
+from typing import Any, ClassVar
+from pydantic import Field
+from amdm_framework import hookimpl
+from amdm_framework.strategies.linear import Linear, LinearOptions
+
+class Options(LinearOptions):
+    strength: float = Field(ge=0, le=1, allow_inf_nan=False, description="How much; no default.")
+
+class Needing(Linear):
+    name = "needing"
+    options = Options
+    CONTRACT
+
+@hookimpl
+def register_strategies(register):
+    register(Needing)
+"""
+
+ITS_CONTRACT = """
+from amdm_framework.testing import StrategyContract
+from needing_strategy import Needing
+
+class NeedingContract(StrategyContract):
+    strategy = Needing
+    options = {"strength": 0.5}
+    provider_counts = (2,)
+"""
+
+
+@pytest.fixture
+def install_needing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Installs a strategy that has an option without a default, with or without the line that names its contract."""
+
+    def write(contract: str) -> None:
+        write_distribution(tmp_path, "needing-strategy", NEEDS_AN_OPTION.replace("CONTRACT", contract))
+        (tmp_path / "needing_contract.py").write_text(ITS_CONTRACT)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("AMDM_LOAD_PLUGINS", "needing-strategy")
+
+    yield write
+    for module in ("needing_strategy", "needing_contract"):
+        sys.modules.pop(module, None)
+
+
+def test_a_strategy_is_checked_by_its_own_contract(install_needing: Callable[[str], None]) -> None:
+    install_needing('contract: ClassVar[Any] = "needing_contract:NeedingContract"')
+    (report,) = json.loads(invoke("plugin-check", "needing", "--json").stdout)
+    assert report["complete"]
+    outcomes = {check["name"]: check["outcome"] for check in report["checks"]}
+    assert outcomes["test_results_are_finite"] == outcomes["test_its_contract_is_found"] == "passed"
+    # This one the general contract skips.
+    assert outcomes["test_members_that_agree_draw_the_targets_picture"] == "passed"
+
+
+def test_without_a_contract_runs_that_need_an_option_are_skipped(install_needing: Callable[[str], None]) -> None:
+    install_needing("")
+    lines = invoke("plugin-check", "needing").stdout.splitlines()
+    assert "  ok    every option is described" in lines
+    place = lines.index("  skip  results are finite")
+    assert lines[place + 1].strip().startswith("strength: no default. Give values in a subclass of StrategyContract")
+    assert lines[-1].startswith("no contract: ") and "StrategyContract" in lines[-1]
 
 
 def test_a_strategy_that_adds_up_is_not_taken_for_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,14 @@ def test_reference_pictures_are_verified(home: Path, amdm: Amdm) -> None:
     assert "oil.png (references.0.image) is sha256" in amdm("rerun", "scene-1.png", "--models", "models", code=2).stderr
     Path("oil.png").unlink()
     missing = amdm("rerun", "scene-1.png", "--models", "models", "--allow-different", code=2)
-    assert "references.0.image: there is no file 'oil.png'" in missing.stderr
+    looked = f"{home}/models, {home}, {home}"
+    assert (
+        f"references.0.image: there is no file 'oil.png' in any of {looked}: give the folder that has it with --models "
+        "FOLDER (weights and reference pictures are looked for there)"
+    ) in missing.stderr
+    Path("pictures").mkdir()
+    Image.new("RGB", (8, 8), "red").save("pictures/oil.png")
+    amdm("rerun", "scene-1.png", "--models", "models", "--models", "pictures")
 
 
 def test_pictures_hold_no_folders_tokens_or_environment(

@@ -81,12 +81,15 @@ def test_folders_are_made_only_when_asked(tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+    file = tmp_path / "file"
+    for folder, place in ((file, f"{file}: is a"), (file / "below", f"{file}/below: cannot be made: {file} is a")):
         for call in (check_folder, prepare_folder):
-            with pytest.raises(InputError, match="is a file, expected a folder to write to"):
+            with pytest.raises(InputError, match=f"^{place} file, expected a folder to write to"):
                 call(folder)
-    with pytest.raises(InputError, match="/proc: cannot write to this"):
-        prepare_folder(Path("/proc/amdm"))
+    with pytest.raises(InputError, match=r"^/proc/amdm/here: cannot be made \(in /proc: "):
+        prepare_folder(Path("/proc/amdm/here"))
+    with pytest.raises(InputError, match="^/proc: cannot write to this"):
+        prepare_folder(Path("/proc"))
 
 
 def test_space_is_reckoned_by_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

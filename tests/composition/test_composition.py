@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from amdm_framework.composition import Composition, read_composition, resolve
 from amdm_framework.errors import InputError
 from amdm_framework.provider import ProviderSpec
-from amdm_framework.scene import Scene
+from amdm_framework.scene import Reference, Scene
 from amdm_framework.yaml_files import to_yaml
 from toy_plugin import TOY, ToyCondition, ToyOptions, toy_registry
 
@@ -293,13 +294,26 @@ def test_a_provider_of_two_distributions_is_refused_naming_both() -> None:
         read_composition({"providers": [{"use": "toy"}]}, PluginRegistry(pair))
 
 
+def test_a_picture_that_cannot_be_read_is_told_with_the_member(tmp_path: Path) -> None:
+    def opening(scene: Scene, options: ToyOptions) -> ToyCondition:
+        scene.references[0].open()
+        return ToyCondition(prompt=scene.caption)
+
+    resolved = read_composition({"providers": [{"use": "toy"}]}, toy_registry(_with(opening)))
+    (tmp_path / "notes.png").write_text("not a picture")
+    scene = Scene(references=(Reference(role="style", image=tmp_path / "notes.png"),))
+    with pytest.raises(InputError, match=r"^provider toy: notes\.png is not a picture that can be read: "):
+        resolved.conditions([scene])
+
+
 def test_errors_of_pydantic_inside_a_condition_do_not_escape() -> None:
     def broken(scene: Scene, options: ToyOptions) -> ToyCondition:
         return ToyCondition.model_validate({})
 
-    spec = ProviderSpec(
-        **{**{name: getattr(TOY, name) for name in ProviderSpec.model_fields}, "condition_from_scene": broken}
-    )
-    resolved = read_composition({"providers": [{"use": "toy"}]}, toy_registry(spec))
+    resolved = read_composition({"providers": [{"use": "toy"}]}, toy_registry(_with(broken)))
     with pytest.raises(InputError, match="provider toy.condition.prompt: is missing"):
         resolved.conditions([Scene()])
+
+
+def _with(condition_from_scene: Callable[[Scene, ToyOptions], ToyCondition]) -> ProviderSpec:
+    return TOY.model_copy(update={"condition_from_scene": condition_from_scene})

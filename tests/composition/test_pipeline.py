@@ -336,6 +336,18 @@ def test_conditions_can_stand_for_scenes() -> None:
     assert torch.equal(first.latents, pipe(SCENES[0], generator=generators(1)).latents)
 
 
+def test_what_a_provider_refuses_to_encode_is_said_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = toy_pipeline()
+
+    def refuse(conditions: Any, settings: Any) -> None:
+        raise InputError("edges.png is not a picture")
+
+    monkeypatch.setattr(pipe.providers[1], "encode", refuse)
+    with pytest.raises(InputError) as caught:
+        pipe(SCENES[0], generator=generators(1))
+    assert caught.value.__notes__ == [f"This is about the member {pipe.names[1]}."]
+
+
 def test_providers_without_a_composition_do_not_read_scenes() -> None:
     pipe = AMDMPipeline(toy_providers(2), make_strategy(Slerp))
     with pytest.raises(InputError, match="pass `conditions`"):

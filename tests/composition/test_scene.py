@@ -62,7 +62,7 @@ def test_a_picture_from_python_is_taken_as_it_is() -> None:
 def test_a_missing_reference_and_one_that_is_no_picture(tmp_path: Path) -> None:
     assert "references.0.image: no such picture" in message_of({"references": [{"role": "style", "image": "none.png"}]})
     (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(ValueError, match="text.png is not a picture"):
+    with pytest.raises(InputError, match="text.png is not a picture"):
         Reference(role="style", image=tmp_path / "text.png").open()
 
 
@@ -70,7 +70,7 @@ def test_pictures_of_more_than_eight_bits_are_refused(tmp_path):
     depth = Image.fromarray(np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64))
     depth.save(tmp_path / "depth.png")
     for image, name in ((tmp_path / "depth.png", r"depth\.png"), (depth, "the picture of role 'depth'")):
-        with pytest.raises(ValueError, match=f"{name} has more than 8 bits per value"):
+        with pytest.raises(InputError, match=f"{name} has more than 8 bits per value"):
             Reference(role="depth", image=image).open()
     grey = Image.fromarray(np.full((8, 8), 7, np.uint8))
     assert Reference(role="depth", image=grey).open().getpixel((0, 0)) == (7, 7, 7)

@@ -6,9 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from amdm_framework.errors import InputError
-from amdm_framework.yaml_files import apply_overrides, parse_yaml, read_yaml, to_yaml
+from amdm_framework.yaml_files import MAX_FILE_BYTES, apply_overrides, parse_yaml, read_yaml, to_yaml
 
 
 def problems(call, *arguments) -> str:
@@ -21,6 +22,12 @@ def test_a_missing_file_is_named_with_its_nearest_neighbour(tmp_path: Path) -> N
     (tmp_path / "shapes.yaml").write_text("a: 1")
     message = problems(read_yaml, tmp_path / "shape.yaml")
     assert "shape.yaml: no such file" in message and "Did you mean 'shapes.yaml'?" in message
+
+
+def test_files_are_not_alike_for_their_ending(tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text("a: 1")
+    assert problems(read_yaml, tmp_path / "nosuch.yaml").endswith("nosuch.yaml: no such file")
+    assert problems(read_yaml, tmp_path / "serach.yaml").endswith("Did you mean 'search.yaml'?")
 
 
 def test_a_syntax_error_names_its_line() -> None:
@@ -38,7 +45,13 @@ def test_a_doubled_key_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("", "NoneType"), ("- 1", "list"), ("just words", "str"), ("? [a]\n: 1", "a key must be a word")],
+    [
+        ("", "the file is empty"),
+        ("# caption: x\n", "the file is empty"),
+        ("- 1", "list"),
+        ("just words", "str"),
+        ("? [a]\n: 1", "a key must be a word"),
+    ],
 )
 def test_anything_but_a_mapping_is_refused(text: str, found: str) -> None:
     assert found in problems(parse_yaml, text, "c.yaml")
@@ -49,11 +62,18 @@ def test_tags_that_would_build_objects_are_refused() -> None:
 
 
 def test_a_picture_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
-    assert "cannot be read as text" in problems(read_yaml, tmp_path / "c.yaml")
+    for name, size in (("c.png", 8), ("huge.jpg", 1024)):
+        Image.effect_noise((size, size), 100).save(tmp_path / name)
+    png = problems(read_yaml, tmp_path / "c.png")
+    assert png.endswith("c.png: this is a picture, expected a YAML file; `amdm rerun` draws a picture again")
+    # Above the size of a file at which it is not looked at any more.
+    assert (tmp_path / "huge.jpg").stat().st_size > MAX_FILE_BYTES
+    assert problems(read_yaml, tmp_path / "huge.jpg").endswith("huge.jpg: this is a picture, expected a YAML file")
+    (tmp_path / "weights.yaml").write_bytes(b"\xff\xfe")
+    assert "cannot be read as text" in problems(read_yaml, tmp_path / "weights.yaml")
     (tmp_path / "huge.yaml").write_bytes(b"a" * (4 * 2**20 + 1))
     assert "far too large" in problems(read_yaml, tmp_path / "huge.yaml")
-    assert "cannot be read" in problems(read_yaml, tmp_path)
+    assert problems(read_yaml, tmp_path).endswith("this is a folder, expected a YAML file")
 
 
 def test_overrides_reach_mappings_lists_and_new_keys() -> None:
@@ -71,17 +91,34 @@ def test_overrides_reach_mappings_lists_and_new_keys() -> None:
     }
 
 
+def test_a_member_is_reached_by_its_name() -> None:
+    content = {"providers": [{"use": "toy"}, {"use": "toy", "name": "style"}, {"use": "layout", "name": "1"}]}
+    apply_overrides(content, ["providers.style.scale=2", "providers.toy.scale=1", "providers.1.device=cpu"])
+    assert content["providers"][:2] == [
+        {"use": "toy", "scale": 1},
+        {"use": "toy", "name": "style", "scale": 2, "device": "cpu"},
+    ]
+    two = {"providers": [{"use": "toy"}, {"use": "toy"}]}
+    assert "--set: providers.toy.scale: several members are called 'toy', give a position: providers.0 (toy), " in (
+        problems(apply_overrides, two, ["providers.toy.scale=1"])
+    )
+    other = {"boxes": [{"name": "a"}]}
+    assert "boxes.a.x: 'a' is no position in a list of 1" in problems(apply_overrides, other, ["boxes.a.x=1"])
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
         ("steps", "expected KEY=VALUE"),
         ("=5", "expected KEY=VALUE"),
-        ("providers.3.use=toy", "'3' is no position in a list of 1"),
-        ("providers.first.use=toy", "'first' is no position"),
+        ("providers.3.use=toy", "'3' is no position in a list of 1: providers.0 (toy)"),
+        ("providers.first.use=toy", "'first' is no position in a list of 1, nor a member's name: providers.0 (toy)"),
         ("providers.-1.use=toy", "'-1' is no position"),
         ("release.x.y=1", "is not a key of a mapping"),
         ("release.x=1", "there is nothing below release"),
-        ("a=[1", "not valid YAML"),
+        ("a=[1", "--set: a: not valid YAML: a bracket is not closed"),
+        ("a={b: 1", "--set: a: not valid YAML: a bracket is not closed"),
+        ("a='b", "--set: a: not valid YAML: a quotation mark is not closed"),
         ("a={b: 1, b: 2}", "stands here twice"),
     ],
 )

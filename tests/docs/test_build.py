@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import html
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pydoc import locate
 
 import click
 import pytest
@@ -16,11 +19,15 @@ from click.testing import CliRunner
 from amdm_framework import hookspecs
 from amdm_framework.cli import main
 from amdm_framework.composition import AggregationBlock, Composition, ProviderBlock, SamplerSettings
+from amdm_framework.models.stable_diffusion import TextCondition
 from amdm_framework.plugins import discover
+from amdm_framework.provider import ProviderSpec
+from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.scene import Instance, Interaction, Reference, Scene
-from code_blocks import ROOT
+from code_blocks import ROOT, blocks_of
 
 PLUGINS = discover()
+SECRET = "a-value-of-the-environment"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs"]
     command += ["-d", str(output / "doctrees"), ".", str(output / "html")]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "SOME_SECRET": SECRET}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return output / "html"
 
@@ -48,6 +56,13 @@ def test_the_way_from_the_sites_root_leads_to_the_first_page(site: Path) -> None
 
 def test_make_docs_runs_the_same_command() -> None:
     assert "-m sphinx -W --keep-going -c docs . docs/_build/html" in (ROOT / "Makefile").read_text()
+
+
+def test_no_page_tells_of_the_machine_that_built_it(site: Path) -> None:
+    told = {SECRET, str(ROOT), sys.prefix, str(Path.home() / ".cache"), str(site)}
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert not [value for value in told if value in text], page
 
 
 def commands() -> Iterator[list[str]]:
@@ -132,3 +147,35 @@ def test_every_key_of_compositions_and_scenes_is_shown(site: Path, page: str, mo
     for key, field in model.model_fields.items():  # type: ignore[attr-defined]
         assert f" {key} " in shown
         assert field.description.replace("`", "") in shown
+
+
+def imports_of_plugins() -> Iterator[tuple[str, str]]:
+    """What templates, guides and our own plugins import of the framework, and where."""
+    folders = ("amdm_framework/templates", "plugins/*/amdm_*", "examples/*/amdm_*")
+    code = {
+        str(file): file.read_text() for folder in folders for one in ROOT.glob(folder) for file in one.rglob("*.py")
+    }
+    for page in ("write_a_provider.md", "write_a_strategy.md"):
+        blocks = blocks_of((ROOT / "docs" / page).read_text())
+        code[page] = "\n".join(block.text for block in blocks if block.language == "python" and not block.file)
+    for where, text in code.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("amdm_framework"):
+                yield from ((f"{node.module}.{name.name}", where) for name in node.names)
+
+
+def test_whatever_a_plugin_imports_is_on_the_pages_on_python(site: Path) -> None:
+    pages = [(site / f"docs/reference/{page}.html").read_text() for page in ("python", "hooks")]
+    shown = {name for page in pages for name in re.findall(r'id="(amdm_framework[\w.]+)"', page)}
+    # Shown under one name, and imported by another where a module hands on what its neighbours define.
+    known = {id(locate(name)) for name in shown}
+    missing = {name: where for name, where in imports_of_plugins() if id(locate(name)) not in known}
+    assert not missing
+
+
+def test_the_fields_of_models_are_shown(site: Path) -> None:
+    shown = words_of(site / "docs/reference/python.html")
+    for model in (Instance, Reference, Scene, ProviderSpec, TextCondition, Guidance):
+        for key, field in model.model_fields.items():
+            assert f" {key} " in shown
+            assert " ".join((field.description or "").replace("`", "").split()) in shown

@@ -128,6 +128,16 @@ def rerun_of_a_photo() -> str:
     return amdm("rerun", "photo.png")
 
 
+def rerun_without_weights() -> str:
+    """What `amdm rerun` prints of a picture whose weights are in a folder of their own; `--models` finds them."""
+    Path("models").mkdir()
+    Path("mine").rename("models/mine")
+    command("run", "providers.0.checkpoint=models/mine", composition="one.yaml", code=0)
+    printed = amdm("rerun", "scene-1.png")
+    amdm("rerun", "scene-1.png", "--models", "models", "--output", "again", code=0)
+    return printed
+
+
 ONE_BOX = "caption: x\ninstances: {{circle: {{phrase: red circle, box: {}}}}}\n"
 MEMBER = "{{use: stable_diffusion, checkpoint: {0}, name: {0}}}"
 TWO = f"providers=[{MEMBER.format('mine')}, {MEMBER.format('foreign')}]"
@@ -172,6 +182,7 @@ PROVOKED: dict[str, Callable[[], str]] = {
     "batch_there_already": lambda: begun_batch(),
     "another_composition": lambda: begun_batch("--resume", "--set", "sampler.steps=3"),
     "failed_scene": lambda: batch(code=1),
+    "weights_not_found": rerun_without_weights,
     "no_settings": rerun_of_a_photo,
 }
 

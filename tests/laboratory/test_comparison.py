@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from amdm_framework.laboratory import comparison
 from amdm_framework.laboratory.comparison import Comparison, Measured, measure
-from toy_benchmark import GREYS, cases
+from amdm_framework.laboratory.drawing import Laboratory
+from toy_benchmark import GREYS, cases, grey_registry
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, greys: list[float], seed: int = 0) -> Measured:
     """What pictures of some greys in 0..255 reach."""
     pictures = np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in greys])
-    monkeypatch.setattr(comparison, "draw_pictures", lambda *arguments: pictures)
-    return measure(None, None, GREYS, cases(len(greys), seed), 8)  # type: ignore[arg-type]
+    monkeypatch.setattr(Laboratory, "draw_cases", lambda *arguments: (None, pictures))
+    return measure(Laboratory(grey_registry()), None, GREYS, cases(len(greys), seed), 8)  # type: ignore[arg-type]
 
 
 def test_the_interval_of_a_mean_is_that_of_the_paired_differences(monkeypatch):

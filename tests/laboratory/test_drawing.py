@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,67 @@ def test_members_that_nobody_needs_any_more_are_let_go() -> None:
     laboratory.keep([usual])
     alive = [(options.notes, options.strength) for options, provider in LOADED if provider() is not None]
     assert alive == [("0", 1.0), ("1", 1.0)]
+
+
+class Weights(torch.nn.Module):
+    """Two layers, the first of which all members have in common."""
+
+    def __init__(self, notes: str) -> None:
+        super().__init__()
+        self.common, self.own = torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False)
+        torch.nn.init.zeros_(self.common.weight)
+        torch.nn.init.constant_(self.own.weight, float(notes) + 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.own(self.common(features))
+
+
+class WeightyProvider(ToyPromptProvider):
+    """A toy with weights."""
+
+    def __init__(self, options: ToyOptions) -> None:
+        super().__init__(options)
+        self.network = Weights(options.notes)
+
+    def predict_noise(self, latents: torch.Tensor, *rest: Any) -> Any:
+        self.network(torch.zeros(2))
+        return super().predict_noise(latents, *rest)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        return {"network": self.network}
+
+
+def _load_weights(options: ToyOptions, context: LoadContext) -> WeightyProvider:
+    provider = WeightyProvider(options)
+    context.weights.share(provider.network)
+    WEIGHTS.extend((options.notes, weakref.ref(weight)) for weight in provider.network.parameters())
+    return provider
+
+
+WEIGHTS: list[tuple[str, weakref.ref[torch.nn.Parameter]]] = []
+
+
+@pytest.mark.parametrize("offload", ["none", "model", "sequential"])
+def test_weights_that_nobody_needs_any_more_are_let_go(offload: str) -> None:
+    WEIGHTS.clear()
+    registry = toy_registry(TOY.model_copy(update={"load": _load_weights}))
+    laboratory = Laboratory(registry, "cpu")
+    for notes in range(4):
+        content = {
+            "providers": [{"use": "toy", "notes": "9"}, {"use": "toy", "notes": str(notes)}],
+            "sampler": {"steps": 2},
+            "offload": offload,
+        }
+        resolved = read_composition(content, registry, (), Path())
+        laboratory.keep([resolved])
+        laboratory.draw(resolved, [SCENE], [0])
+        gc.collect()
+        # The first layer is one for all of them, the second each one's own.
+        assert len({id(weight()) for _, weight in WEIGHTS if weight() is not None}) == 3
+    with_other_options = resolved.composition.model_copy(update={"vae_tiling": True})
+    laboratory.keep([replace(resolved, composition=with_other_options)])
+    gc.collect()
+    assert not [member for member, weight in WEIGHTS if weight() is not None]
 
 
 def test_batches_have_the_size_that_was_asked_for_and_steps_are_told() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
+from amdm_framework.laboratory import grid
 from amdm_framework.laboratory.grid import Cell, Grid, draw_grid
 from pictures_in_grids import places_of
 
@@ -77,12 +80,55 @@ def test_every_label_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written == [*expected, "the footer"]
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that are written from now on."""
+    texts: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, words, **rest: texts.append(words))
+    return texts
+
+
+def test_what_the_font_lacks_is_a_question_mark(written: list[str]) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    draw_grid(
+        Grid("größer \N{SLIGHTLY SMILING FACE}", "\N{CJK UNIFIED IDEOGRAPH-732B}", ["c"], ["r"], [[Cell(noise(0))]])
+    )
+    assert written[:2] == ["größer ?", "?"]
+    dejavu = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    assert bytes(grid._font(20).getmask("ö")) == bytes(ImageFont.truetype(dejavu, 20).getmask("ö"))
+
+
+def test_without_matplotlib_letters_lose_their_marks(written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = (grid._font, grid._picture_of, grid._written)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        draw_grid(Grid("höher \N{GRINNING FACE}", "", ["c"], ["r"], [[Cell(noise(0))]]))
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+    assert written[0] == "hoher ?"
+
+
+def test_long_words_break_behind_dots_and_commas(written: list[str]) -> None:
+    draw_grid(Grid("t", "", ["providers.interactdiffusion,negative_condition"], ["r"], [[Cell(noise(0))]]))
+    assert written[1:-1] and all(line[-1] in ".,_" for line in written[1:-2])
+
+
 def test_a_value_stays_with_its_sign_where_a_label_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, words, **rest: written.append(words))
     label = "aggregation.secondary_steps_of_it =\N{NO-BREAK SPACE}3"
     draw_grid(Grid("t", "", [label], ["r"], [[Cell(noise(0))]]))
     assert "aggregation.secondary_steps_of_it" not in written[0] or "= 3" in written
+
+
+def test_columns_below_the_first_ones_are_said_to_continue(written: list[str]) -> None:
+    for count, said in ((8, 0), (9, 1), (17, 2)):
+        written.clear()
+        draw_grid(Grid("t", "", ["c"] * count, ["r"], [[Cell(noise(0, 8, 8))] * count]))
+        assert written.count("(continued)") == said
 
 
 def test_many_columns_continue_below() -> None:

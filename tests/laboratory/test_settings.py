@@ -103,8 +103,8 @@ def test_all_that_does_not_fit_is_named():
         "aggregation.weights.3: 0.0 does not fit: aggregation.weights.3: '3' is no position in a list of 1",
         "providers.0.strength: -1.0 does not fit: own.yaml: providers.0.strength: input should be greater than",
         "providers.5.strength: 0.0 does not fit: providers.5.strength: '5' is no position in a list of 2",
-        "aggregation.clamp: maybe does not fit: own.yaml: aggregation.clamp: input should be a valid boolean",
-        "sampler.steps: 2.764 does not fit: own.yaml: sampler.steps: input should be a valid integer",
+        "aggregation.clamp: maybe does not fit: own.yaml: aggregation.clamp: expected true or false, found",
+        "sampler.steps: 2.764 does not fit: own.yaml: sampler.steps: expected a whole number, found 2.764",
     ]
     assert [problem for problem, start in zip(problems, starts, strict=True) if not problem.startswith(start)] == []
     # With a strategy that varies, options that none of them has are no options at all.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from amdm_framework.errors import InputError
+from amdm_framework.errors import AMDMError, CheckpointError, IncompatibleProvidersError, InputError
 from amdm_framework.laboratory.search_space import Point, parse_space
 from amdm_framework.laboratory.study import Study, Suggest, Trial, require_optuna
 from amdm_framework.laboratory.study_lock import locked
@@ -76,6 +78,47 @@ def test_the_seed_decides(uninterrupted):
 def test_settings_that_are_not_valid_count_and_do_not_stop_it(uninterrupted):
     invalid = [trial for trial in uninterrupted if trial.score is None]
     assert invalid and all(trial.settings["a"] == "3" for trial in invalid)
+
+
+@pytest.mark.parametrize("error", [InputError, IncompatibleProvidersError, CheckpointError, AMDMError])
+def test_settings_that_cannot_be_scored_end_neither_this_search_nor_the_next(tmp_path, error):
+    space = parse_space(["a=x,y"])
+
+    def score(point: Point) -> float:
+        if point.get("a") == "y":
+            raise error("they do\nnot fit")
+        return 1.0
+
+    for total in (8, 10):
+        study = Study(tmp_path / "study.db", {}, space, {}, 0)
+        seen: list[Trial] = []
+        study.run(total, lambda suggest: {"a": suggest(space[0])}, score, seen.append)
+        trials = study.trials()
+        assert len(trials) == total and trials[-len(seen) :] == seen
+    assert {(trial.score, trial.reason) for trial in trials if trial.settings.get("a") == "y"} == {
+        (None, "they do not fit")
+    }
+
+
+@pytest.mark.parametrize("fails", ["objective", "on_trial"])
+def test_errors_that_are_not_of_the_file_stay_what_they_are(tmp_path, fails):
+    def unreachable(_: object) -> float:
+        raise ConnectionError("no network")
+
+    study = Study(tmp_path / "study.db", IDENTITY, SPACE, START, 0)
+    with pytest.raises(ConnectionError, match="no network"):
+        study.run(3, propose, **{"objective": objective, "on_trial": lambda trial: None} | {fails: unreachable})
+    assert len(study.trials()) == (fails == "on_trial")
+
+
+def test_a_file_that_cannot_be_written_any_more_is_explained(tmp_path):
+    file = tmp_path / "study.db"
+
+    def lose(trial: Trial) -> None:
+        file.write_bytes(b"something else" * 1000)
+
+    with pytest.raises(InputError, match="--study: cannot keep the study here: "):
+        Study(file, IDENTITY, SPACE, START, 0).run(3, propose, objective, lose)
 
 
 def test_a_start_that_cannot_be_scored_stops_it():
@@ -173,6 +216,20 @@ def test_without_optuna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match=r"pip install 'amdm-framework\[tune\]'"):
         Study(None, IDENTITY, SPACE, START, 0)
+
+
+def test_a_file_system_without_locks_is_explained_and_nothing_is_left_open(tmp_path, monkeypatch):
+    def refuse(descriptor: int, operation: int) -> None:
+        opened.append(descriptor)
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    opened: list[int] = []
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match="--study: cannot be locked here: No locks"), locked(tmp_path / "study.db"):
+        pass
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_search_at_a_time(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -16,10 +17,12 @@ import pytest
 import yaml
 from click.testing import Result
 
+import toy_benchmark
 from amdm_framework.cli import group
+from amdm_framework.offers import Distribution
 from amdm_framework.pipeline import AMDMPipeline
 from command_line import invoke
-from toy_benchmark import BEST_GUIDANCE, GREYS, cases, grey_registry, score
+from toy_benchmark import BEST_GUIDANCE, GREYS, GreyProvider, cases, grey_registry, score
 
 COMPOSITION = """
 # A comment of the author's.
@@ -78,6 +81,24 @@ def test_it_finds_the_optimum_and_writes_what_scores_as_it_says(home: Path) -> N
     comments = [line for line in best.read_text().splitlines() if line.startswith("#")]
     assert comments[0] == "# The best of 25 trials of `amdm tune` by near on the benchmark greys."
     assert f"{found['score']:.2f} on 24 cases of seed 0" in comments[1] and f"has {start:.2f}" in comments[1]
+
+
+def test_the_best_is_written_before_the_comparison_and_again_with_its_figures(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two trials; the comparison is interrupted.
+    command = ["--vary", "sampler.guidance_scale=3,4", "--trials", "2", "--cases", "4", "--study", "study.db"]
+    with monkeypatch.context() as patches:
+        patches.setitem(vars(GREYS), "score", Dying(2))
+        tune(*command, code=130)
+    early = (home / "grey_best.yaml").read_text()
+    comments = [line for line in early.splitlines() if line.startswith("#")]
+    assert "on 4 cases of seed 0, by which it was chosen; the comparison on others was not finished." in comments[1]
+    assert score_of(home / "grey_best.yaml", 4) > score_of(home / "grey.yaml", 4)
+    tune(*command)
+    whole = (home / "grey_best.yaml").read_text()
+    assert "not finished" not in whole and "8 other cases (seed 1)" in whole
+    assert yaml.safe_load(whole) == yaml.safe_load(early)
 
 
 def test_the_best_is_never_worse_than_the_start(home: Path) -> None:
@@ -175,6 +196,25 @@ def test_killed_and_taken_up_it_ends_as_if_nothing_had_happened(home: Path, monk
     assert [line[:11] for line in more.stderr.splitlines() if line.startswith("trial")] == ["trial 10/10"]
 
 
+def test_settings_that_cannot_be_drawn_count_and_the_reason_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = GreyProvider.encode
+
+    def without_memory(self: GreyProvider, *arguments: Any) -> None:
+        if self.options.strength > 1:
+            raise MemoryError
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(GreyProvider, "encode", without_memory)
+    command = ["--vary", "providers.0.strength=1,2", "--cases", "2", "--study", "study.db"]
+    lines = tune(*command, "--trials", "4").stderr.splitlines()
+    failed = [line for line in lines if "providers.0.strength=2: the device has too little memory to draw" in line]
+    assert failed and all("  no score  best" in line for line in failed)
+    # A file with such a trial goes on.
+    assert "trial 5/5" in tune(*command, "--trials", "5").stderr
+
+
 def test_all_mistakes_are_named_before_anything_is_loaded(home: Path) -> None:
     (home / "space.yaml").write_text("providers.0.strength: 1\n")
     error = invoke("tune", "grye.yaml", "--benchmark", "grays", "--vary", "a=2..1", "--search", "space.yaml",
@@ -190,14 +230,47 @@ def test_all_mistakes_are_named_before_anything_is_loaded(home: Path) -> None:
     assert sorted(path.name for path in home.iterdir()) == ["colours", "grey.yaml", "space.yaml"]
 
 
-def test_a_study_of_another_search_is_refused(home: Path) -> None:
+def test_only_its_own_results_are_overwritten(home: Path) -> None:
+    arguments = ("--vary", GUIDANCE, "--trials", "1", "--cases", "2", "--output")
+    tune(*arguments, "best.yaml", "--study", "study.db")
+    tune(*arguments, "best.yaml", "--study", "study.db")
+    (home / "notes.yaml").write_text("# The best of my ideas.\n")
+    (home / "space.yaml").write_text("sampler.steps: 1..2\n")
+    before = {path: path.read_bytes() for path in home.iterdir() if path.is_file()}
+    for name, reason in (
+        ("study.db", "is there already and was not written by amdm tune: choose another file or remove it"),
+        ("notes.yaml", "is there already and was not written by amdm tune"),
+        ("grey.yaml", "is the composition itself"),
+    ):
+        error = tune(*arguments, name, code=2).stderr
+        assert reason in error and "--output" in error and "searched:" not in error
+    assert "is the file of --study" in tune(*arguments, "new.db", "--study", "./new.db", code=2).stderr
+    assert "is the file of --search" in tune(*arguments, "space.yaml", "--search", "space.yaml", code=2).stderr
+    assert {path: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
+
+
+def test_a_study_of_another_search_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--trials", "1", "--cases", "2", "--study", "study.db"]
     tune("--vary", GUIDANCE, *arguments)
     error = tune("--vary", "sampler.guidance_scale=1.0..9.0", *arguments, "--seed", "1", code=2).stderr
     assert "search space was sampler.guidance_scale=1.0..8.0, now sampler.guidance_scale=1.0..9.0" in error
     assert "seed was 0, now 1" in error and "composition" not in error
     (home / "colours" / "warm.txt").write_text("cold")
-    assert "composition was" in tune("--vary", GUIDANCE, *arguments, code=2).stderr
+    error = tune("--vary", GUIDANCE, *arguments, code=2).stderr
+    assert "something else: the contents of providers.0.palette changed. Take another file" in error
+    (home / "colours" / "warm.txt").write_text("warm")
+    tune("--vary", GUIDANCE, *arguments)
+    error = tune("--vary", GUIDANCE, *arguments, "--set", "sampler.steps=3", code=2).stderr
+    assert "something else: composition sampler.steps was 2, now 3. Take another file" in error
+    error = tune("--vary", GUIDANCE, *arguments, "--dtype", "bfloat16", code=2).stderr
+    assert "something else: dtype was float32, now bfloat16. Take another file" in error
+    with monkeypatch.context() as patches:
+        patches.setattr(toy_benchmark, "FRAMEWORK", Distribution("amdm-framework", "999"))
+        patches.setattr(group, "discover", lambda: grey_registry("888"))
+        error = tune("--vary", GUIDANCE, *arguments, code=2).stderr
+    assert re.search(
+        r"else: version of amdm-framework was \S+, now 999; version of amdm-grey was 1.0, now 888. T", error
+    )
 
 
 def test_without_optuna_it_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

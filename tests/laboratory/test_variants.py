@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from amdm_framework.errors import InputError
 from amdm_framework.laboratory.ablation import ablation_variants
 from amdm_framework.laboratory.strategy_variants import alone_variants, strategy_variants
-from amdm_framework.laboratory.sweep import arrange, parse_settings, split_values, sweep_variants
+from amdm_framework.laboratory.sweep import arrange, parse_settings, setting_label, split_values, sweep_variants
 from amdm_framework.laboratory.variants import Source, VariantChecker
 from amdm_framework.scene import Scene
+from amdm_framework.strategies.base import WindowOptions
+from amdm_framework.strategies.slerp import Slerp
 from toy_plugin import toy_registry
 
 REGISTRY = toy_registry()
@@ -67,6 +72,13 @@ def test_a_sweep_is_every_combination_and_its_arrangement_follows_it() -> None:
     resolved = checker(source()).check_all(variants)[-1].resolved
     assert resolved.composition.sampler.eta == 0.5 and resolved.strategy.settings.steps == 2
     assert resolved.members[1].options.notes == "z" and resolved.members[0].options.notes == "number 0"
+
+
+def test_a_block_is_labelled_in_words() -> None:
+    settings = parse_settings(["aggregation={strategy: amdm, steps: 5, weights: [0.3, 0.5]},{strategy: single}"])
+    assert arrange(settings, []).columns == ["amdm: steps 5, weights [0.3, 0.5]", "single"]
+    assert setting_label("sampler", "{steps: 5, eta: 0}", []) == "sampler: steps 5, eta 0"
+    assert setting_label("sampler", "{steps: 5", []) == "sampler = {steps: 5"
 
 
 def test_all_mistakes_of_all_variants_come_at_once_and_say_where() -> None:
@@ -155,6 +167,43 @@ def test_an_ablation_renumbers_turns() -> None:
     contents, refused = ablated(source(strategy="alternate", order=[2, 0, 1]))
     orders = [content["aggregation"].get("order") for content in contents.values()]
     assert orders == [[2, 0, 1], [1, 0], [1, 0], [0, 1], None, None, None] and not refused
+
+
+class OwnOptions(WindowOptions):
+    """Options whose names say nothing."""
+
+    turns: tuple[int, ...] = Field(default=(0,), description="Members.", json_schema_extra={"holds": "positions"})
+    each: tuple[float, ...] = Field(default=(), description="Numbers.", json_schema_extra={"per": "member"})
+    others: tuple[float, ...] = Field(default=(), description="Numbers.", json_schema_extra={"per": "secondary"})
+    order: tuple[int, ...] = Field(default=(), description="Of anything.")
+
+
+class Own(Slerp):
+    """A strategy of a plugin."""
+
+    name = "own"
+    options = OwnOptions
+
+    def begin(self, provider_count: int, num_inference_steps: int) -> None:
+        """Take what there is."""
+
+
+def test_an_option_says_itself_what_it_has_of_the_members() -> None:
+    given = {"turns": [0, 1, 2, 1], "each": [0.1, 0.2, 0.3], "others": [4.0, 5.0], "order": [2, 1], "window": [1, 2]}
+    varied = source(strategy="own", **given)
+    resolved = checker(source()).resolve(strategy_variants(source(), "amdm", ["amdm"])[0])
+    resolved = replace(resolved, strategy=Own(OwnOptions(**given)))
+    # Whether the strategy takes what is left is not the question here.
+    variants, _ = ablation_variants(varied, resolved, SimpleNamespace(resolve=lambda variant: None))
+    expected = [
+        ([0, 1, 0], [0.2, 0.3], [5.0]),
+        ([0, 1], [0.1, 0.3], [5.0]),
+        ([0, 1, 1], [0.1, 0.2], [4.0]),
+    ]
+    for variant, (turns, each, others) in zip(variants[1:4], expected, strict=True):
+        assert variant.content["aggregation"] == varied.content["aggregation"] | {
+            "turns": turns, "each": each, "others": others
+        }  # fmt: skip
 
 
 def test_an_ablation_leaves_out_what_the_strategy_cannot_do_and_says_why() -> None:

@@ -51,6 +51,29 @@ def test_everything_has_the_new_name(tmp_path, kind, name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["my-example", "counterexample", "example-2"])
+def test_a_name_may_hold_that_of_the_template(tmp_path, kind, name):
+    invoke("new-plugin", name, "--kind", kind, "--output", tmp_path)
+    distribution = PREFIXES[kind] + name
+    module, word = distribution.replace("-", "_"), name.replace("-", "_")
+    folder = tmp_path / distribution
+    # The same package as under another name, but for the name.
+    other = write_plugin(PluginName(kind, "QQQ"), tmp_path / "other")
+    new = {"amdm-plugin-QQQ": distribution, "amdm-strategy-QQQ": distribution, "Qqq": PluginName(kind, word).title,
+           "QQQ": word}  # fmt: skip
+
+    def renamed(text):
+        for old, name in new.items():
+            text = text.replace(old, name)
+        return text
+
+    expected = {renamed(str(path.relative_to(other))): renamed(path.read_text()) for path in files_of(other)}
+    assert {str(path.relative_to(folder)): path.read_text() for path in files_of(folder)} == expected
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == distribution and project["entry-points"]["amdm_framework"] == {word: module}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_template_takes_the_versions_that_are_tested(kind):
     project = tomllib.loads((TEMPLATES / kind / "pyproject.toml").read_text())["project"]
     pins = {pin.name: pin for line in (REPOSITORY / "constraints.txt").read_text().splitlines()
@@ -100,12 +123,18 @@ def test_the_ci_file_runs_the_tests(kind):
     [
         ("My Model", "lower-case letters .* found 'My Model'. Did you mean 'my-model'?"),
         ("my--model", "Did you mean 'my-model'?"),
-        ("3d-model", "begins with a letter; found '3d-model'. Did you mean 'd-model'?"),
+        ("3d-model", "begins with a letter; found '3d-model'.$"),
+        ("3d", "begins with a letter; found '3d'.$"),
+        ("über", "found 'über'. Did you mean 'uber'?"),
         ("../model", "Did you mean 'model'?"),
         ("模型", "found '模型'.$"),
         ("amdm-plugin-depth", "amdm-plugin- is put before the name for you. Did you mean 'depth'?"),
         ("amdm_strategy_depth", "amdm-strategy- is put before the name for you. Did you mean 'depth'?"),
         ("class", "'class' is a word of the language Python. Did you mean 'class-model'?"),
+        *(
+            (word, f"YAML does not take '{word}' for a word. Did you mean '{word}-model'?")
+            for word in ("on", "off", "yes", "no", "true", "false", "null")
+        ),
         ("example", "is what the template is called"),
         ("stable-diffusion", r"installed already, from amdm-framework \S+. Did you mean 'my-stable-diffusion'?"),
         ("slerp", r"installed already, from amdm-framework \S+. Did you mean 'my-slerp'?"),
@@ -153,7 +182,8 @@ def test_a_package_that_is_not_finished_leaves_nothing(tmp_path, monkeypatch, er
 def test_what_tools_left_in_the_template_is_not_copied(tmp_path, monkeypatch):
     shutil.copytree(TEMPLATES, tmp_path / "templates", ignore=shutil.ignore_patterns("__pycache__"))
     expected = [path.name for path in files_of(write_plugin(PluginName("provider", "a"), tmp_path / "clean"))]
-    for cache in ("amdm_plugin_example/__pycache__", ".pytest_cache/v", ".ruff_cache"):
+    for cache in ("amdm_plugin_example/__pycache__", ".pytest_cache/v", ".ruff_cache", ".mypy_cache/3.12", "dist",
+                  "build/lib", "amdm_plugin_example.egg-info"):  # fmt: skip
         (tmp_path / "templates/provider" / cache).mkdir(parents=True, exist_ok=True)
         (tmp_path / "templates/provider" / cache / "left.pyc").write_bytes(b"\xff\xfe")
     monkeypatch.setattr(plugin_template, "TEMPLATES", tmp_path / "templates")

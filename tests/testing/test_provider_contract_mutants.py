@@ -7,12 +7,16 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
+import broken_inputs  # noqa: F401
+import broken_runs  # noqa: F401
 from amdm_framework.testing import ProviderContract
 from amdm_framework.testing.model_under_test import ModelUnderTest
 from amdm_framework.testing.spec_checks import SpecChecks
 from broken_providers import MUTANTS
 from fake_distributions import write_distribution
+from foreign_providers import FOREIGN_CONTRACTS
 from small_provider import SmallContract
 
 TESTS = sorted(name for name in dir(ProviderContract) if name.startswith("test_"))
@@ -42,10 +46,19 @@ def test_a_good_provider_passes_everything(tmp_path: Path) -> None:
     assert failures(SmallContract, tmp_path) == {}
 
 
+@pytest.mark.parametrize("contract", FOREIGN_CONTRACTS)
+def test_a_good_provider_unlike_stable_diffusion_passes_everything(
+    contract: type[ProviderContract], tmp_path: Path
+) -> None:
+    assert failures(contract, tmp_path) == {}
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_broken_provider_is_caught(name: str, tmp_path: Path) -> None:
     broken = MUTANTS[name]
-    contract = type("BrokenContract", (SmallContract,), {"spec": broken.spec})
+    if "test_it_runs_on_a_gpu" in broken.caught_by and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    contract = type("BrokenContract", (broken.contract,), {"spec": broken.spec})
     found = failures(contract, tmp_path)
     assert set(found) == set(broken.caught_by), found
     assert broken.message in found[broken.caught_by[0]]

@@ -7,11 +7,11 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
-from pydantic import Field, field_serializer
+from pydantic import BeforeValidator, Field, field_serializer
 
 from amdm_framework.errors import InputError
 from amdm_framework.provider import Step
@@ -23,6 +23,7 @@ from amdm_framework.strategies.base import (
     Evaluation,
     ProviderState,
     WindowedStrategy,
+    advance_together,
     per_sample_norm,
 )
 from amdm_framework.strategies.epsilon_average import EpsilonAverage
@@ -31,6 +32,8 @@ from amdm_framework.strategies.linear import Linear, LinearOptions
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.slerp import Slerp
 from amdm_framework.testing import StrategyContract
+from amdm_framework.testing.strategy_contract import GeneralStrategyContract
+from amdm_framework.testing.strategy_runs import NeverWaiting
 
 MUTANTS: list[Any] = []
 
@@ -69,6 +72,43 @@ class UndescribedOptions(LinearOptions):
 @fails("test_every_option_is_described")
 class Undescribed(Linear):
     options = UndescribedOptions
+
+
+@fails("test_its_contract_is_found")
+class NamesAContractThatIsNotThere(Linear):
+    contract = "amdm_framework.testing:NoContract"
+
+
+@fails("test_its_contract_is_found")
+class NamesTheContractOfAnother(Linear):
+    contract = "amdm_framework.testing:StrategyContract"
+
+
+class NotANumberOptions(LinearOptions):
+    strength: float = Field(default=1.0, ge=0, description="How much.")
+
+
+@fails("test_odd_values_of_options_are_refused")
+class AcceptsInfinity(Linear):
+    options = NotANumberOptions
+
+
+class ListOptions(LinearOptions):
+    strengths: tuple[float, ...] = Field(default=(), description="How much of each.")
+
+
+@fails("test_odd_values_of_options_are_refused")
+class AcceptsNaNInAList(Linear):
+    options = ListOptions
+
+
+class StrippedOptions(LinearOptions):
+    mode: Annotated[str, BeforeValidator(lambda text: text.strip())] = Field(default="plain", description="How.")
+
+
+@fails("test_odd_values_of_options_are_refused")
+class ExpectsAText(Linear):
+    options = StrippedOptions
 
 
 class RoundedOptions(LinearOptions):
@@ -344,6 +384,83 @@ class TakesItsFiguresHome(Linear):
         return super().aggregate(step, states, transition)
 
 
+WAITING: dict[str, Callable[[torch.Tensor], object]] = {
+    "a selection": lambda x: x[x > 0],
+    "a selection of rows": lambda x: x[x.mean((1, 2, 3)) > 0],
+    "writing into a selection": lambda x: x.clone().__setitem__(x > 0, x[x > 0] * 2),
+    "to the CPU": lambda x: x.to("cpu"),
+    "to the CPU by keyword": lambda x: x.to(device="cpu"),
+    "repeating by a tensor": lambda x: x.repeat_interleave(torch.ones(len(x), dtype=torch.int64), 0),
+    "distinct rows": lambda x: torch.unique(x, dim=0),
+    "distinct neighbours": lambda x: torch.unique_consecutive(x),
+    "comparing": lambda x: torch.allclose(x, x),
+    "an inverse": lambda x: torch.linalg.inv(x),
+    "printing": lambda x: f"{x.sum()}",
+}
+NOT_WAITING: dict[str, Callable[[torch.Tensor], object]] = {
+    "a choice": lambda x: torch.where(x > 0, x, 0),
+    "a slice": lambda x: x[:, 1:],
+    "positions": lambda x: x[torch.tensor([1, 0])],
+    "filling a selection": lambda x: x.clone().__setitem__(x > 0, 0.0),
+    "another dtype": lambda x: x.to(torch.float32),
+    "the device of another": lambda x: x.to(x.device),
+    "repeating by a number": lambda x: x.repeat_interleave(2, 0),
+}
+
+
+@pytest.mark.parametrize("operation", WAITING)
+def test_operations_that_wait_are_found(operation: str) -> None:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with NeverWaiting() as waiting:
+        WAITING[operation](latents)
+    assert waiting.found
+
+
+@pytest.mark.parametrize("operation", NOT_WAITING)
+def test_operations_that_do_not_wait_are_not(operation: str) -> None:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with NeverWaiting() as waiting:
+        NOT_WAITING[operation](latents)
+    assert not waiting.found
+
+
+class TakesTheLarger(EpsilonAverage):
+    """A rule that selects by comparison."""
+
+    def aggregate(self, step: Step, states: States, transition: Transition) -> Advance:
+        largest = states[0].epsilon
+        for state in states[1:]:
+            largest = torch.where(state.epsilon > largest, state.epsilon, largest)
+        return advance_together(largest, states, transition)
+
+
+def test_a_rule_that_selects_reads_what_it_asks_for() -> None:
+    contract = type("Selecting", (StrategyContract,), {"strategy": TakesTheLarger})
+    contract().test_every_prediction_that_it_asks_for_plays_a_part()
+
+
+class NeededOptions(LinearOptions):
+    strength: float = Field(ge=0, le=1, allow_inf_nan=False, description="How much; no default.")
+
+
+class NeedsAnOption(Linear):
+    options = NeededOptions
+
+
+@pytest.mark.parametrize(
+    ("base", "outcome"),
+    [(StrategyContract, pytest.fail.Exception), (GeneralStrategyContract, pytest.skip.Exception)],
+)
+def test_an_option_without_a_default_is_asked_for(base: type[StrategyContract], outcome: type[BaseException]) -> None:
+    contract = type("Needing", (base,), {"strategy": NeedsAnOption})
+    with pytest.raises(outcome, match="strength"):
+        contract().test_results_are_finite()
+    # What needs no run is checked all the same.
+    contract().test_every_option_is_described()
+    given = type("Given", (base,), {"strategy": NeedsAnOption, "options": {"strength": 0.5}})
+    given().test_results_are_finite()
+
+
 @pytest.mark.parametrize(("test", "contract"), MUTANTS)
 def test_a_broken_strategy_is_found(test: str, contract: type[StrategyContract]) -> None:
     try:
@@ -354,5 +471,5 @@ def test_a_broken_strategy_is_found(test: str, contract: type[StrategyContract])
 
 
 def test_every_test_of_the_contract_can_fail() -> None:
-    tests = {name for name in vars(StrategyContract) if name.startswith("test_")}
+    tests = {name for name in dir(StrategyContract) if name.startswith("test_")}
     assert {parameters.values[0] for parameters in MUTANTS} == tests

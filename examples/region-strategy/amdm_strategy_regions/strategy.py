@@ -30,10 +30,12 @@ class RegionsOptions(WindowOptions):
 
     weights: tuple[Weight, ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "secondary"},
         description="w_1 .. w_(N-1): 1 keeps what the boxes hold so far, 0 takes the next member [equal shares].",
     )
     instances: tuple[Positions, ...] | None = Field(
         default=None,
+        json_schema_extra={"per": "secondary"},
         description="For every secondary, the instances in whose boxes it acts, by position in the scene; 0 is the "
         "first [all instances].",
     )
@@ -68,6 +70,7 @@ class Regions(WindowedStrategy):
     options: ClassVar[type[WindowOptions]] = RegionsOptions
     settings: RegionsOptions
     needs_regions: ClassVar[bool] = True
+    contract: ClassVar[str] = "amdm_strategy_regions.contract:RegionsContract"
 
     def begin(self, provider_count: int, num_inference_steps: int) -> None:
         super().begin(provider_count, num_inference_steps)

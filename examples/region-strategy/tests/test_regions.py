@@ -12,13 +12,12 @@ from amdm_framework.strategies.single import Single
 from amdm_framework.strategies.slerp import Slerp
 from amdm_framework.testing import StrategyContract
 from amdm_framework.testing.closed_form import initial_latents, make_strategy, run_toys, toy_providers
+from amdm_strategy_regions.contract import RegionsContract as TestContract
 from amdm_strategy_regions.strategy import Regions, soft_masks
 
+__all__ = ["TestContract"]
+
 SHAPE = (4, 8, 8)
-
-
-class TestContract(StrategyContract):
-    strategy = Regions
 
 
 class TestContractWithInstancesOfTheirOwn(StrategyContract):

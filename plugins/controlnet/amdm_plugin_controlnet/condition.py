@@ -21,8 +21,8 @@ def condition_from_scene(scene: Scene, options: ControlNetOptions) -> ControlNet
     """Take the caption and the reference of the wanted role from a scene.
 
     Raises:
-        ValueError: the scene has no such reference or several, it is about one instance only, or its file is no
-            picture of 8 bits.
+        ValueError: the scene has no such reference or several, or it is about one instance only.
+        InputError: its file is no picture of 8 bits.
     """
     wanted = [reference for reference in scene.references if reference.role == options.role]
     if not wanted:

@@ -77,8 +77,11 @@ class ControlNetProvider(StableDiffusionProvider):
         """Encode prompts and control pictures.
 
         Raises:
-            InputError: a picture that cannot be read, or a size that the autoencoder cannot give.
+            InputError: no condition, a picture that cannot be read, or a size that the autoencoder cannot give.
         """
+        for image, condition in enumerate(conditions):
+            if condition is None:
+                raise InputError(f"image {image} has no condition: ControlNet needs a control picture")
         encoded = super().encode(conditions, settings)
         steps = [condition.active_steps(settings.num_inference_steps) for condition in conditions]
         controlled = [condition for condition, own in zip(conditions, steps, strict=True) if own]
@@ -119,11 +122,7 @@ class ControlNetProvider(StableDiffusionProvider):
         device, dtype = device_of(self.control_embedding), self.control_embedding.conv_in.weight.dtype
         hints = {}
         for reference in {id(condition.control): condition.control for condition in conditions}.values():
-            try:
-                picture = reference.open()
-            except ValueError as error:
-                raise InputError(str(error)) from error
-            pixels = self.processor.preprocess(picture, settings.height, settings.width).to(device, dtype)
+            pixels = self.processor.preprocess(reference.open(), settings.height, settings.width).to(device, dtype)
             if self.reversed_channels:
                 pixels = pixels.flip(1)
             hints[id(reference)] = self.control_embedding(pixels)[0]

@@ -6,6 +6,7 @@ import pytest
 from controlnet_files import edges
 from pydantic import ValidationError
 
+from amdm_framework.errors import InputError
 from amdm_framework.scene import Instance, Reference, Scene
 from amdm_plugin_controlnet.condition import condition_from_scene
 from amdm_plugin_controlnet.options import ControlNetOptions, ControlStrength
@@ -50,7 +51,7 @@ def test_scenes_that_do_not_fit(references, message):
 
 def test_a_file_that_is_no_picture(tmp_path):
     (tmp_path / "notes.png").write_text("not a picture")
-    with pytest.raises(ValueError, match=r"notes\.png is not a picture"):
+    with pytest.raises(InputError, match=r"notes\.png is not a picture"):
         condition_from_scene(Scene(references=(control(image=tmp_path / "notes.png"),)), options())
 
 

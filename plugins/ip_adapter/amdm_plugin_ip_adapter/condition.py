@@ -42,7 +42,8 @@ def condition_from_scene(scene: Scene, options: IPAdapterOptions) -> IPAdapterCo
     reference in the same order, are masks.
 
     Raises:
-        ValueError: the scene has no such reference, as many masks as do not fit, or a file that is no picture.
+        ValueError: the scene has no such reference, or as many masks as do not fit.
+        InputError: a file is no picture of 8 bits.
     """
     wanted = [reference for reference in scene.references if reference.role == options.role]
     mask_role = f"{options.role}_mask"

@@ -95,15 +95,16 @@ class IPAdapterProvider(StableDiffusionProvider):
         """Encode prompts and reference pictures.
 
         Raises:
-            InputError: a picture that cannot be read, a block without cross-attention, a size that regions do not fit.
+            InputError: no condition, a picture that cannot be read, a block without cross-attention, a size that regions
+                do not fit.
         """
-        try:
-            references = [reference for condition in conditions for reference in condition.references]
-            opened = {identity: one.open() for identity, one in {id(one): one for one in references}.items()}
-            pictures = [opened[id(reference)] for reference in references]
-            masks = [region_masks(one.references, settings.height, settings.width) for one in conditions]
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        for image, condition in enumerate(conditions):
+            if condition is None:
+                raise InputError(f"image {image} has no condition: IP-Adapter needs a reference picture")
+        references = [reference for condition in conditions for reference in condition.references]
+        opened = {identity: one.open() for identity, one in {id(one): one for one in references}.items()}
+        pictures = [opened[id(reference)] for reference in references]
+        masks = [region_masks(one.references, settings.height, settings.width) for one in conditions]
         if any(mask is not None for mask in masks):
             levels = len(self.unet.config.block_out_channels)
             check_size(settings.height, settings.width, self.latent_space.scale, levels)

@@ -71,7 +71,7 @@ def test_another_role():
 
 def test_a_file_that_is_no_picture(tmp_path: Path):
     (tmp_path / "notes.png").write_text("not a picture")
-    with pytest.raises(ValueError, match=r"notes\.png is not a picture"):
+    with pytest.raises(InputError, match=r"notes\.png is not a picture"):
         condition_from_scene(Scene(references=(style(image=tmp_path / "notes.png"),)), options())
 
 

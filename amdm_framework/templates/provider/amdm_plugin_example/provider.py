@@ -74,7 +74,8 @@ class ExampleProvider(StableDiffusionProvider):
         self, step: Step, conditioning: TextConditioning, group: PromptGroup, rows: Rows
     ) -> Mapping[str, Any]:
         assert isinstance(group, LayoutGroup)
-        if step.index >= self.share * step.count:
+        # As diffusers counts for residuals of adapters, rounded down: a share of 0.6 is the first 2 of 4 steps.
+        if step.index >= int(self.share * step.count):
             return {}
         # A list of its own for every call: the UNet takes them out of it.
         return {"down_intrablock_additional_residuals": list(group.residuals[rows])}

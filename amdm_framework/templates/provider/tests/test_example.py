@@ -52,8 +52,9 @@ def test_boxes_act_on_the_conditional_half_and_scale_zero_is_the_base_alone(fold
     assert torch.equal(switched_off.conditional, plain.conditional)
 
 
-def test_boxes_act_in_a_share_of_the_steps(folder, options):
-    provider = load_in(folder, {**options, "share": 0.5})
+@pytest.mark.parametrize("share", [0.5, 0.6])
+def test_boxes_act_in_a_share_of_the_steps(folder, options, share):
+    provider = load_in(folder, {**options, "share": share})
     for index, acts in enumerate([True, True, False, False]):
         plain = predict(provider, ExampleCondition(prompt="a bird"), index)
         found = predict(provider, ExampleCondition(prompt="a bird", instances=(BIRD,)), index)

@@ -50,6 +50,8 @@ class Example(WindowedStrategy):
     settings: ExampleOptions
     # All members look at the target's latents; without it they would start from noise of their own.
     shared_latents: ClassVar[bool] = True
+    # A text: what it names needs pytest, and is imported by `amdm plugin-check` alone.
+    contract: ClassVar[str] = "amdm_strategy_example.contract:ExampleContract"
 
     def aggregate(self, step: Step, states: Sequence[ProviderState], transition: Transition) -> Advance:
         fading = (self.stop - step.index) / (self.stop - self.start)
