@@ -27,23 +27,24 @@ class AmdmGroup(click.Group):
     """The interruptions that came while a command ran."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        # Plugins may come and go between two calls in one process, so their commands go to a copy of this group.
-        group = copy.copy(self)
-        group.commands = dict(self.commands)
-        with warnings_in_one_line(), _noting_interrupts() as interrupts:
-            group.interrupts = interrupts
-            try:
-                plugins = discover()
-                plugins.add_commands(group)
-                return click.Group.main(group, *args, obj=plugins, **kwargs)
-            except KeyboardInterrupt:
-                click.echo("interrupted", err=True)
-                sys.exit(130)
-            except SystemExit as end:
-                # Click says 1 of an interruption that comes while it reads the arguments.
-                if interrupts and end.code == 1:
-                    sys.exit(130)
-                raise
+        try:
+            # Plugins may come and go between two calls in one process, so their commands go to a copy of this group.
+            group = copy.copy(self)
+            group.commands = dict(self.commands)
+            with warnings_in_one_line(), _noting_interrupts() as interrupts:
+                group.interrupts = interrupts
+                try:
+                    plugins = discover()
+                    plugins.add_commands(group)
+                    return click.Group.main(group, *args, obj=plugins, **kwargs)
+                except SystemExit as end:
+                    # Click says 1 of an interruption that comes while it reads the arguments.
+                    if interrupts and end.code == 1:
+                        sys.exit(130)
+                    raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
 
     def invoke(self, ctx: click.Context) -> Any:
         debug = bool(ctx.params["debug"])

@@ -30,6 +30,8 @@ def run(arguments: list[str], folder: Path, after: float | None) -> tuple[int, f
     """Run `amdm` in a fork, interrupt it after some seconds, and return its exit code and how long it took."""
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
+    # An interruption waits until the child is ready to report it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child == 0:
         with Path(f"{folder}.stderr").open("w") as stderr:
@@ -37,13 +39,18 @@ def run(arguments: list[str], folder: Path, after: float | None) -> tuple[int, f
             os.dup2(stderr.fileno(), 2)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 main(arguments, prog_name="amdm")
             except SystemExit as end:
                 sys.stderr.flush()
                 os._exit(int(end.code or 0))
             except BaseException as error:
+                # Here, before the command began: no program can catch that.
+                if isinstance(error, KeyboardInterrupt) and error.__traceback__ and error.__traceback__.tb_next is None:
+                    os._exit(130)
                 os.write(2, f"Traceback of {error!r}".encode())
                 os._exit(70)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if after is not None:
         time.sleep(after)
         os.kill(child, signal.SIGINT)
