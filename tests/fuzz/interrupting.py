@@ -47,6 +47,7 @@ def run(arguments: list[str], folder: Path, after: float | None) -> tuple[int, f
             except BaseException as error:
                 # Here, before the command began: no program can catch that.
                 if isinstance(error, KeyboardInterrupt) and error.__traceback__ and error.__traceback__.tb_next is None:
+                    os.write(2, b"interrupted")
                     os._exit(130)
                 os.write(2, f"Traceback of {error!r}".encode())
                 os._exit(70)
