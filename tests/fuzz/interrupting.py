@@ -38,15 +38,17 @@ def run(arguments: list[str], folder: Path, after: float | None) -> tuple[int, f
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(stderr.fileno(), 2)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            started = False
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                started = True
                 main(arguments, prog_name="amdm")
             except SystemExit as end:
                 sys.stderr.flush()
                 os._exit(int(end.code or 0))
             except BaseException as error:
-                # Here, before the command began: no program can catch that.
-                if isinstance(error, KeyboardInterrupt) and error.__traceback__ and error.__traceback__.tb_next is None:
+                # Before the command began: no program can catch that.
+                if isinstance(error, KeyboardInterrupt) and not (started and error.__traceback__.tb_next):
                     os.write(2, b"interrupted")
                     os._exit(130)
                 os.write(2, f"Traceback of {error!r}".encode())
