@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,14 @@ import torch
 from .composition import ResolvedComposition
 from .errors import AMDMError, InputError, Problem
 from .latents import LatentSpace, NoiseSchedule, check_compatible
-from .models.context import LoadContext
+from .models.context import LoadContext, load_contexts
+from .plugins import PluginRegistry
 from .provider import ProviderReport, TensorInfo
 from .sampling.plan import evaluation_plan
 from .sampling.transition import transitions
+from .scene import Scene
+
+Reports = list[ProviderReport | None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class RunCost:
     unknown: tuple[str, ...]
 
 
-def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> list[ProviderReport | None]:
+def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> Reports:
     """Read what every member's files say about it; None for providers that cannot be inspected.
 
     Args:
@@ -97,7 +101,7 @@ def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContex
     Raises:
         InputError: with what is wrong with any of them.
     """
-    reports: list[ProviderReport | None] = []
+    reports: Reports = []
     problems: list[Problem] = []
     for index, (member, context) in enumerate(zip(resolved.members, contexts, strict=True)):
         try:
@@ -107,6 +111,48 @@ def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContex
     if problems:
         raise InputError(problems)
     return reports
+
+
+def examine_scenes(
+    resolved: ResolvedComposition,
+    scenes: Sequence[Scene],
+    plugins: PluginRegistry,
+    device: str,
+    dtype: str,
+    inspect: Callable[[ResolvedComposition, Sequence[LoadContext]], Reports] = inspect_members,
+) -> tuple[RunCost, Reports]:
+    """Check all that can be checked before networks are built: conditions, files, compatibility, sampler and size.
+
+    Args:
+        resolved: the composition.
+        scenes: what it is to draw; none where that is not known yet.
+        plugins: the installed plugins.
+        device: of members that do not name their own.
+        dtype: what networks compute in.
+        inspect: reads what the members' files say.
+
+    Returns:
+        What a run takes, and what the files say.
+
+    Raises:
+        InputError: with every condition, file, option or device that does not fit.
+        IncompatibleProvidersError: the models cannot be aggregated.
+    """
+    problems: list[Problem] = []
+    contexts: list[LoadContext] = []
+    reports: Reports = []
+    try:
+        contexts = load_contexts(resolved, plugins, device, dtype)
+        reports = inspect(resolved, contexts)
+    except InputError as error:
+        problems += error.problems
+    try:
+        resolved.conditions(scenes)
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return examine(resolved, reports, contexts), reports
 
 
 def examine(

@@ -96,25 +96,10 @@ def examine_request(
         InputError: a condition, file, option or device that does not fit.
         IncompatibleProvidersError: the models cannot be aggregated.
     """
-    from ..cost import examine, inspect_members
-    from ..models.context import LoadContext, load_contexts
+    from ..cost import examine_scenes
 
-    problems = []
-    contexts: list[LoadContext] = []
-    reports = []
-    try:
-        contexts = load_contexts(resolved, plugins, device, dtype)
-        reports = inspect_members(resolved, contexts)
-    except InputError as error:
-        problems += error.problems
-    try:
-        if scene is not None:
-            resolved.conditions([scene])
-    except InputError as error:
-        problems += error.problems
-    if problems:
-        raise InputError(problems)
-    return examine(resolved, reports, contexts)
+    cost, _ = examine_scenes(resolved, [] if scene is None else [scene], plugins, device, dtype)
+    return cost
 
 
 def load(

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..composition import ResolvedComposition, read_composition
-from ..cost import RunCost, examine, inspect_members
+from ..cost import Reports, RunCost, examine_scenes, inspect_members
 from ..errors import AMDMError, InputError, Problem
-from ..models.context import LoadContext, load_contexts
+from ..models.context import LoadContext
 from ..plugins import PluginRegistry
 from ..provider import ProviderReport
 from ..sampling.transition import transitions
@@ -131,21 +131,7 @@ class VariantChecker:
             IncompatibleProvidersError: its models cannot be aggregated.
         """
         resolved = self.resolve(variant)
-        problems: list[Problem] = []
-        contexts: list[LoadContext] = []
-        reports: list[ProviderReport | None] = []
-        try:
-            contexts = load_contexts(resolved, self._plugins, self._device, self._dtype)
-            reports = self._inspect(resolved, contexts)
-        except InputError as error:
-            problems += error.problems
-        try:
-            resolved.conditions(self._scenes)
-        except InputError as error:
-            problems += error.problems
-        if problems:
-            raise InputError(problems)
-        cost = examine(resolved, reports, contexts)
+        cost, reports = examine_scenes(resolved, self._scenes, self._plugins, self._device, self._dtype, self._inspect)
         # The members share one noise schedule, so that any of them will do.
         known = next((report for report in reports if report is not None), None)
         if known is not None:
@@ -161,7 +147,7 @@ class VariantChecker:
         """
         return collect(variants, self.check)
 
-    def _inspect(self, resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> list[ProviderReport | None]:
+    def _inspect(self, resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> Reports:
         # What files say does not change from one variant to the next.
         keys = [(member.spec.name, member.options.model_dump_json()) for member in resolved.members]
         if any(key not in self._reports for key in keys):
