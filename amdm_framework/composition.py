@@ -18,6 +18,7 @@ from .provider import ProviderSpec
 from .sampling.guidance import Guidance
 from .sampling.plan import check_independent_noise
 from .scene import Scene, StrictModel
+from .scene import read_scene as read_scene  # whoever reads compositions reads scenes
 from .strategies.base import AggregationStrategy
 from .yaml_files import apply_overrides, problems_of, read_yaml
 
@@ -220,31 +221,6 @@ def resolve(
     if problems or strategy is None:
         raise InputError(problems)
     return ResolvedComposition(composition, members, strategy, base_dir)
-
-
-def read_scene(source: str | Path | dict[str, Any], base_dir: Path | None = None) -> Scene:
-    """Read and check a scene.
-
-    Args:
-        source: a YAML file, or its parsed content.
-        base_dir: for parsed content, the folder its pictures are relative to.
-
-    Raises:
-        InputError: with every mistake of the file.
-    """
-    if isinstance(source, dict):
-        content, file = source, ""
-    else:
-        path = Path(source)
-        content, file, base_dir = read_yaml(path), str(path), path.parent
-    if (keys := _keys_of(content, Composition)) and not _keys_of(content, Scene):
-        raise InputError(
-            [Problem(f"this is a composition, not a scene (it has {keys}): are two files swapped?", file=file)]
-        )
-    try:
-        return Scene.model_validate(content, context={"base_dir": base_dir})
-    except ValidationError as error:
-        raise InputError(problems_of(error, Scene, file)) from error
 
 
 def _refuse_scene(content: dict[str, Any], file: str) -> None:

@@ -7,103 +7,29 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from PIL import Image, PngImagePlugin
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from . import __version__
 from .composition import Composition, ResolvedComposition, guidance_of
-from .errors import InputError, Problem
+from .errors import InputError
 from .input_files import InputFile, Key, files_of_composition, files_of_scene, replace_value
 from .models.digests import file_sha256
 from .pipeline import AMDMOutput, AMDMPipeline
 from .plugins import PluginRegistry
+from .record import (
+    MAX_RECORD_BYTES,
+    RECORD_KEY,
+    TEXT_KEY,
+    Device,
+    Dtype,
+    RecordedInput,
+    RecordedMember,
+    RecordedWeights,
+    RunRecord,
+)
 from .scene import Scene
-from .yaml_files import problems_of
-
-MAX_RECORD_BYTES = 2**20
-"""Largest record that is written or read, uncompressed; Pillow refuses larger texts too."""
-
-RECORD_KEY = "amdm"
-TEXT_KEY = "parameters"
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$", max_length=255)]
-
-Device = Literal["cpu", "cuda", "mps"]
-Dtype = Literal["float32", "float16", "bfloat16"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RecordedWeights(_Strict):
-    """One file of weights that a member read."""
-
-    component: str
-    file: FileName
-    sha256: Sha256
-
-
-class RecordedMember(_Strict):
-    """One member of the composition, and the weights it was made of."""
-
-    name: str
-    weights: tuple[RecordedWeights, ...]
-
-
-class RecordedInput(_Strict):
-    """One value of the composition or the scene that led to a file or folder (`sha256` is null) of the machine."""
-
-    where: Literal["composition", "scene"]
-    key: tuple[str | int, ...]
-    file: FileName
-    sha256: Sha256 | None
-
-
-class RunRecord(_Strict):
-    """Everything that decides about a picture. Folders of the machine it was drawn on are not in here.
-
-    Attributes:
-        format: version of this layout.
-        composition: as it was written, after overrides; file names stand for local paths.
-        scene: likewise.
-        seeds: of the whole batch the picture was drawn in.
-        position: the picture's place in that batch.
-        height: in pixels.
-        width: in pixels.
-        device: kind of device the networks ran on.
-        dtype: what they computed in.
-        versions: of this framework, the libraries below it, and the plugins that took part.
-        members: target first.
-        inputs: the values of composition and scene in which file names stand for local paths.
-    """
-
-    format: Literal[1] = 1
-    composition: dict[str, JsonValue]
-    scene: dict[str, JsonValue]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, max_length=10_000)]
-    position: int = Field(ge=0)
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
-    device: Device
-    dtype: Dtype
-    versions: dict[str, str]
-    members: tuple[RecordedMember, ...]
-    inputs: tuple[RecordedInput, ...]
-
-    @model_validator(mode="after")
-    def _position_in_batch(self) -> RunRecord:
-        if self.position >= len(self.seeds):
-            raise ValueError(f"position {self.position} is not in a batch of {len(self.seeds)}")
-        return self
-
-    @property
-    def seed(self) -> int:
-        """The picture's own seed."""
-        return self.seeds[self.position]
 
 
 def record_run(pipeline: AMDMPipeline, scene: Scene, output: AMDMOutput, plugins: PluginRegistry) -> list[RunRecord]:
@@ -228,30 +154,6 @@ def png_info(record: RunRecord) -> PngImagePlugin.PngInfo | None:
     info.add_itxt(TEXT_KEY, text_of_record(record), zip=True)
     info.add_itxt(RECORD_KEY, text, zip=True)
     return info
-
-
-def read_record(path: Path) -> RunRecord:
-    """Read the record of a picture. It is data from anywhere: limited in size, checked, never evaluated.
-
-    Raises:
-        InputError: the picture cannot be read, carries no record, or a damaged one.
-    """
-    try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            text = picture.info.get(RECORD_KEY)
-    except FileNotFoundError:
-        raise InputError([Problem("no such file", file=str(path))]) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError([Problem(f"is not a PNG picture that can be read: {error}", file=str(path))]) from error
-    if not isinstance(text, str):
-        raise InputError([Problem("carries no settings of `amdm run` (drawn elsewhere, or with --no-metadata)",
-                                  file=str(path))])  # fmt: skip
-    if len(text) > MAX_RECORD_BYTES:
-        raise InputError([Problem(f"its settings are longer than {MAX_RECORD_BYTES} bytes", file=str(path))])
-    try:
-        return RunRecord.model_validate_json(text)
-    except ValidationError as error:
-        raise InputError(problems_of(error, RunRecord, f"settings in {path}")) from error
 
 
 def sha256_of(path: Path) -> str | None:

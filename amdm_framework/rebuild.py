@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from .composition import ResolvedComposition, read_composition, read_scene
+from .composition import ResolvedComposition, read_composition
 from .devices import choose_device, choose_dtype
 from .errors import InputError, Problem
 from .execution import ExecutionSettings, execution_problems
 from .input_files import files_of_composition, files_of_scene, replace_value, value_at
-from .metadata import RecordedInput, RunRecord, sha256_of, versions_of, weights_of
+from .metadata import sha256_of, versions_of, weights_of
 from .pipeline import AMDMPipeline
 from .plugins import PluginRegistry
-from .scene import Scene
+from .record import RecordedInput, RunRecord
+from .scene import Scene, read_scene
 
 
 @dataclass(frozen=True)

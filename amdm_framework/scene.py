@@ -23,7 +23,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
-from .errors import InputError, did_you_mean
+from .errors import InputError, Problem, did_you_mean
+from .yaml_files import problems_of, read_yaml
+
+_COMPOSITION_KEYS = ("providers", "aggregation", "sampler")
+"""What the other kind of file begins with."""
 
 
 def _check_box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -140,6 +144,32 @@ class Scene(StrictModel):
         if mistakes:
             raise ValidationError.from_exception_data(cls.__name__, mistakes)
         return scene
+
+
+def read_scene(source: str | Path | dict[str, Any], base_dir: Path | None = None) -> Scene:
+    """Read and check a scene.
+
+    Args:
+        source: a YAML file, or its parsed content.
+        base_dir: for parsed content, the folder its pictures are relative to.
+
+    Raises:
+        InputError: with every mistake of the file.
+    """
+    if isinstance(source, dict):
+        content, file = source, ""
+    else:
+        path = Path(source)
+        content, file, base_dir = read_yaml(path), str(path), path.parent
+    keys = ", ".join(key for key in content if key in _COMPOSITION_KEYS)
+    if keys and not any(key in Scene.model_fields for key in content):
+        raise InputError(
+            [Problem(f"this is a composition, not a scene (it has {keys}): are two files swapped?", file=file)]
+        )
+    try:
+        return Scene.model_validate(content, context={"base_dir": base_dir})
+    except ValidationError as error:
+        raise InputError(problems_of(error, Scene, file)) from error
 
 
 def _unknown_names(data: dict[str, Any]) -> list[InitErrorDetails]:

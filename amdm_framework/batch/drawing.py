@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..composition import read_composition, read_scene
+from ..composition import read_composition
 from ..devices import is_out_of_memory
 from ..errors import AMDMError, InputError
-from ..metadata import RunRecord, png_info, record_pictures
+from ..metadata import png_info, record_pictures
 from ..pipeline import AMDMOutput, AMDMPipeline
 from ..plugins import PluginRegistry, discover
-from ..scene import Scene
+from ..record import RunRecord
+from ..scene import Scene, read_scene
 from .jobs import Job, one_line
 
 # Newer than the oldest torch that is supported.

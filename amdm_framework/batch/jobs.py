@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..composition import read_scene
 from ..errors import InputError, Problem
+from ..scene import read_scene
 from ..yaml_files import read_yaml
 from .coco_mig import read_coco_mig
 from .plain_json import parse_object

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError, Problem
-from ..metadata import Device, Dtype, Sha256
+from ..record import Device, Dtype, Sha256
 from ..yaml_files import problems_of
 from .jobs import MAX_SEED, Job
 from .plain_json import parse_object

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from ..composition import ResolvedComposition
 from ..errors import InputError, Problem
-from ..metadata import Device, Dtype, composition_digest, versions_of
+from ..metadata import composition_digest, versions_of
 from ..models.context import load_contexts
 from ..picture_files import interrupted_afterwards, prepare_folder, take_name
 from ..plugins import PluginRegistry
+from ..record import Device, Dtype
 from .engine import Engine
 from .jobs import Job
 from .ledger import Entry, Header, Ledger

@@ -178,10 +178,10 @@ def read_experiment(plugins: PluginRegistry, options: Mapping[str, Any], overrid
         options: the values of the common options.
         overrides: `dotted.key=value` texts that hold for every variant.
     """
-    from ..composition import read_scene
     from ..laboratory.experiment import Plan
     from ..laboratory.variants import VariantChecker, read_source
     from ..picture_files import check_folder
+    from ..scene import read_scene
 
     request = Request(**options)
     problems: list[Problem] = []

@@ -70,7 +70,8 @@ def read_request(
     Raises:
         InputError: with every mistake of both files.
     """
-    from ..composition import read_composition, read_scene
+    from ..composition import read_composition
+    from ..scene import read_scene
 
     problems = []
     resolved = drawn = None

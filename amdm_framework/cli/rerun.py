@@ -49,9 +49,10 @@ def rerun(
     says which. --allow-different draws with another one all the same.
     """
     from ..devices import choose_device, choose_dtype
-    from ..metadata import png_info, read_record, record_run
+    from ..metadata import png_info, record_run
     from ..picture_files import prepare_folder, save_new
     from ..rebuild import differing_weights, on_this_machine, rebuild
+    from ..record import read_record
 
     record = read_record(picture)
     rebuilt = rebuild(record, [*folders, picture.parent, Path()], plugins)

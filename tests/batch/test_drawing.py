@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from amdm_framework.batch.drawing import Drawer
-from amdm_framework.metadata import read_record
+from amdm_framework.record import read_record
 
 from .conftest import COMPOSITION, REGISTRY, job
 

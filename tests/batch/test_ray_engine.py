@@ -29,7 +29,7 @@ from amdm_framework.batch.ledger import Ledger
 from amdm_framework.batch.ray_engine import GROUPS_PER_WORKER, RayEngine, _connected
 from amdm_framework.cli import main
 from amdm_framework.errors import AMDMError, InputError, Problem
-from amdm_framework.metadata import read_record
+from amdm_framework.record import read_record
 
 ray = pytest.importorskip("ray")
 

@@ -15,9 +15,9 @@ from PIL import Image, PngImagePlugin
 
 from amdm_framework.composition import read_composition
 from amdm_framework.devices import choose_device
-from amdm_framework.metadata import RECORD_KEY, read_record
 from amdm_framework.plugins import discover
 from amdm_framework.rebuild import on_this_machine
+from amdm_framework.record import RECORD_KEY, read_record
 
 Amdm = Callable[..., Result]
 

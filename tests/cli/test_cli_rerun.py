@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from PIL import Image, PngImagePlugin
 
-from amdm_framework.metadata import RECORD_KEY, read_record
+from amdm_framework.record import RECORD_KEY, read_record
 
 Amdm = Callable[..., Result]
 
