@@ -59,7 +59,8 @@ def register_commands(cli: click.Group) -> None:
 
     Args:
         cli: the click group behind `amdm`; add to it with `@cli.command()` or `cli.add_command(...)`. A command that
-            exists already cannot be replaced.
+            exists already cannot be replaced. The group `amdm bench` is there for benchmarks that are commands of their
+            own: `cli.commands["bench"].add_command(...)`.
     """
 
 

@@ -114,21 +114,36 @@ class PluginRegistry:
         return self._find("benchmark", "register_benchmarks", self._benchmarks, name)
 
     def add_commands(self, cli: click.Group) -> None:
-        """Let every plugin add its commands. One that fails or replaces an existing command adds none."""
-        owners = dict.fromkeys(cli.commands, FRAMEWORK)
+        """Let every plugin add its commands, to groups in the group too.
+
+        One that fails or replaces an existing command adds none.
+        """
+        from click import Group
+
+        def groups(group: Group) -> Iterator[Group]:
+            yield group
+            for command in group.commands.values():
+                if isinstance(command, Group):
+                    yield from groups(command)
+
+        owners = {(group, name): FRAMEWORK for group in groups(cli) for name in group.commands}
         for plugin, hooks in self._hooks:
-            before = dict(cli.commands)
+            before = {group: dict(group.commands) for group in groups(cli)}
             accepted = False
             with self._attempt(plugin, "register_commands"):
                 hooks.register_commands(cli=cli)
-                for name, command in before.items():
-                    if cli.commands.get(name) is not command:
-                        raise PluginError(f"command '{name}' exists already, in {owners[name]}")
+                for group, commands in before.items():
+                    for name, command in commands.items():
+                        if group.commands.get(name) is not command:
+                            raise PluginError(f"command '{name}' exists already, in {owners[group, name]}")
                 accepted = True
             if not accepted:
-                cli.commands.clear()
-                cli.commands.update(before)
-            owners |= dict.fromkeys(cli.commands.keys() - before.keys(), plugin.distribution)
+                for group, commands in before.items():
+                    group.commands.clear()
+                    group.commands.update(commands)
+            for group in groups(cli):
+                for name in group.commands:
+                    owners.setdefault((group, name), plugin.distribution)
 
     def describe(self) -> InstalledDescription:
         """Describe everything installed, broken things included."""

@@ -7,6 +7,7 @@ import click
 from .. import __version__
 from .ablate import ablate
 from .batch import batch
+from .bench import bench
 from .check import check
 from .compare import compare
 from .group import AmdmGroup
@@ -36,6 +37,7 @@ def main(debug: bool) -> None:
 for _command in (
     run,
     batch,
+    bench,
     compare,
     sweep,
     ablate,

@@ -12,12 +12,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from ..errors import AMDMError
 from ..plugins import PluginRegistry, discover
+
+Group = TypeVar("Group", bound=click.Group)
 
 
 class AmdmGroup(click.Group):
@@ -26,16 +28,22 @@ class AmdmGroup(click.Group):
     interrupts: Sequence[int] = ()
     """The interruptions that came while a command ran."""
 
+    def with_commands_of(self, plugins: PluginRegistry) -> AmdmGroup:
+        """Return a copy of this group, and of the groups in it, to which the plugins have added their commands.
+
+        Plugins may come and go between two calls in one process, so this group itself stays as it is.
+        """
+        group = copy_group(self)
+        plugins.add_commands(group)
+        return group
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            # Plugins may come and go between two calls in one process, so their commands go to a copy of this group.
-            group = copy.copy(self)
-            group.commands = dict(self.commands)
             with warnings_in_one_line(), _noting_interrupts() as interrupts:
-                group.interrupts = interrupts
                 try:
                     plugins = discover()
-                    plugins.add_commands(group)
+                    group = self.with_commands_of(plugins)
+                    group.interrupts = interrupts
                     return click.Group.main(group, *args, obj=plugins, **kwargs)
                 except SystemExit as end:
                     # Click says 1 of an interruption that comes while it reads the arguments.
@@ -70,6 +78,16 @@ class AmdmGroup(click.Group):
             if debug:
                 for failure in ctx.find_object(PluginRegistry).failures:  # type: ignore[union-attr]
                     click.echo(f"{failure}\n{failure.trace}", err=True)
+
+
+def copy_group(group: Group) -> Group:
+    """Return a copy of a group and of the groups in it; the commands themselves are shared."""
+    copied = copy.copy(group)
+    copied.commands = {
+        name: copy_group(command) if isinstance(command, click.Group) else command
+        for name, command in group.commands.items()
+    }
+    return copied
 
 
 @contextmanager

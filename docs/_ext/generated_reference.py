@@ -5,7 +5,6 @@ A page holds `<!-- generated: NAME -->`; the function of that name below writes 
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import typing
@@ -35,9 +34,7 @@ _PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 def commands(plugins: PluginRegistry) -> str:
     """The help of every command, those of installed plugins included."""
-    group = copy.copy(main)
-    group.commands = dict(main.commands)
-    plugins.add_commands(group)
+    group = main.with_commands_of(plugins)
     sections = []
     for context in _walk(
         group, click.Context(group, info_name="amdm", terminal_width=HELP_WIDTH, **main.context_settings)

@@ -67,9 +67,7 @@ def test_no_page_tells_of_the_machine_that_built_it(site: Path) -> None:
 
 def commands() -> Iterator[list[str]]:
     """The words of every command, those of plugins included."""
-    group = click.Group("amdm", commands=dict(main.commands))
-    PLUGINS.add_commands(group)
-    waiting: list[tuple[list[str], click.Command]] = [([], group)]
+    waiting: list[tuple[list[str], click.Command]] = [([], main.with_commands_of(PLUGINS))]
     while waiting:
         words, command = waiting.pop()
         yield words

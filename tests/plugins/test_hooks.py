@@ -9,10 +9,11 @@ import warnings
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import amdm_framework
 from amdm_framework import hookspecs
+from amdm_framework.cli import main
 from amdm_framework.errors import CheckpointError, PluginError
 from amdm_framework.plugins import PluginWarning, discover
 from fake_distributions import benchmark_module, provider_module, strategy_module
@@ -121,6 +122,48 @@ def test_a_plugin_whose_commands_do_not_fit_adds_none(install, cli, body, reason
     assert cli.commands.keys() == {"run", "hello", "bye"}
     assert CliRunner().invoke(cli, ["run"]).output == "the framework's own\n"
     assert CliRunner().invoke(cli, ["hello"]).output == "hello from NAME\n"
+
+
+BENCH = """
+import click
+from amdm_framework import hookimpl
+
+@hookimpl
+def register_commands(cli):
+    cli.commands["bench"].add_command(click.Command("NAME", callback=lambda: click.echo("measured by NAME")))
+"""
+
+
+def bench(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["bench", *arguments])
+
+
+def test_every_plugin_adds_to_one_group_of_benchmarks(install):
+    names = ("a-plugin", "b-plugin")
+    for name in names:
+        install(name, BENCH.replace("NAME", name))
+    for name in names:
+        assert bench(name).output == f"measured by {name}\n"
+
+
+def test_the_group_of_benchmarks_is_made_anew_and_says_where_it_is_empty(install, monkeypatch):
+    install("a-plugin", BENCH.replace("NAME", "a-plugin"))
+    assert "a-plugin" in bench("--help").output
+    monkeypatch.setenv("AMDM_NO_PLUGINS", "1")
+    shown = " ".join(bench("--help").output.split())
+    assert (
+        "a-plugin" not in shown and "None: no installed package adds a benchmark. README.md of amdm-framework" in shown
+    )
+    assert bench("a-plugin").exit_code == 2
+
+
+def test_a_benchmark_of_another_plugin_is_not_replaced(install):
+    head = "import click\nfrom amdm_framework import hookimpl\n@hookimpl\ndef register_commands(cli):\n    "
+    install("a-plugin", BENCH.replace("NAME", "a-plugin"))
+    install("bad-plugin", f'{head}[cli.commands["bench"].add_command(click.Command(n)) for n in ("good", "a-plugin")]')
+    with pytest.warns(PluginWarning, match=r"bad-plugin 1\.0 is broken: .*'a-plugin' exists already, in a-plugin 1\.0"):
+        group = main.with_commands_of(discover())
+    assert list(group.commands["bench"].commands) == ["a-plugin"]
 
 
 CHECKPOINTS = """

@@ -35,16 +35,14 @@ def register_benchmarks(register: Callable[[Benchmark], None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add `amdm bench shapes`, to a group `bench` of another plugin where there is one."""
+    """Add `amdm bench shapes`."""
     from click import Group
 
-    from amdm_shapes_zoo.bench.command import bench, shapes
+    from amdm_shapes_zoo.bench.command import shapes
 
-    existing = cli.commands.get("bench")
-    if isinstance(existing, Group):
-        existing.add_command(shapes)
-    else:
-        cli.add_command(bench)
+    bench = cli.commands["bench"]
+    assert isinstance(bench, Group)
+    bench.add_command(shapes)
 
 
 def find_weights(name: str) -> Path:

@@ -136,18 +136,9 @@ def test_missing_weights_are_named(plain_models: Path) -> None:
 
 def test_registration_imports_nothing_heavy() -> None:
     code = (
-        "import sys, click; from amdm_shapes_zoo import plugin; cli = click.Group(); plugin.register_commands(cli); "
-        "assert list(cli.commands['bench'].commands) == ['shapes']; "
+        "import sys, click; from amdm_shapes_zoo import plugin; bench = click.Group('bench'); "
+        "cli = click.Group(commands=[bench]); plugin.register_commands(cli); assert list(bench.commands) == ['shapes']; "
         "print([name for name in ('torch', 'numpy', 'diffusers', 'matplotlib') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-
-
-def test_shapes_joins_a_group_that_is_there_already() -> None:
-    code = (
-        "import click; from amdm_shapes_zoo import plugin; cli = click.Group(); cli.add_command(click.Group('bench')); "
-        "plugin.register_commands(cli); print(list(cli.commands['bench'].commands))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "['shapes']"

@@ -21,12 +21,7 @@ from amdm_shapes_zoo.bench.rows import (
 )
 
 
-@click.group()
-def bench() -> None:
-    """Measure models and aggregates of them."""
-
-
-@bench.command()
+@click.command()
 @click.option(
     "--scenes",
     type=click.IntRange(4, 1000),
