@@ -251,10 +251,10 @@ def carry_out(
         return
 
     from ..laboratory.experiment import INTERRUPTED
-    from ..laboratory.grid import draw_grid
     from ..laboratory.report import make_grid
     from ..laboratory.table import lines_of, write_csv
     from ..picture_files import interrupted_afterwards, prepare_folder, require_space, save_new
+    from ..picture_grid import draw_grid
 
     request, plan = experiment.request, experiment.plan
     prepare_folder(request.output)

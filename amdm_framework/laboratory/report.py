@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..picture_grid import Cell, Grid
 from .experiment import INTERRUPTED, Outcome, Plan, mean_difference
 from .figures import Figures
-from .grid import Cell, Grid
 from .variants import Source
 
 

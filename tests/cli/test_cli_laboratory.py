@@ -17,11 +17,11 @@ import torch
 from click.testing import Result
 from PIL import Image
 
+from amdm_framework import picture_grid
 from amdm_framework.composition import read_scene
-from amdm_framework.laboratory import grid
-from amdm_framework.laboratory.grid import Grid, draw_grid
 from amdm_framework.laboratory.variants import VariantChecker
 from amdm_framework.models.context import LoadContext
+from amdm_framework.picture_grid import Grid, draw_grid
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import PluginRegistry
 from amdm_framework.provider import ProviderReport
@@ -143,8 +143,8 @@ def test_all_strategies_are_those_that_can_run_and_the_others_are_named(
     desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    draw = grid.draw_grid
-    monkeypatch.setattr(grid, "draw_grid", lambda drawn: (written.append(drawn.footer), draw(drawn))[1])
+    draw = picture_grid.draw_grid
+    monkeypatch.setattr(picture_grid, "draw_grid", lambda drawn: (written.append(drawn.footer), draw(drawn))[1])
     arguments = ("compare", "mine.yaml", "--scene", "scene.yaml", "--strategies", "all", "--seed", "1", "--json",
                  "--set", "sampler.steps=6")  # fmt: skip
     result = amdm(*arguments)
@@ -210,9 +210,9 @@ def lines_that_begin(start: str, text: str) -> list[str]:
 
 
 def test_a_grid_says_which_strategy_and_in_which_units(desk: Path, amdm: Amdm, monkeypatch: pytest.MonkeyPatch) -> None:
-    grids: list[grid.Grid] = []
-    draw = grid.draw_grid
-    monkeypatch.setattr(grid, "draw_grid", lambda drawn: (grids.append(drawn), draw(drawn))[1])
+    grids: list[Grid] = []
+    draw = picture_grid.draw_grid
+    monkeypatch.setattr(picture_grid, "draw_grid", lambda drawn: (grids.append(drawn), draw(drawn))[1])
     amdm("ablate", "mine.yaml", "--scene", "scene.yaml", "--seed", "1")
     install(monkeypatch, grey_registry())
     Path("grey.yaml").write_text(GREY)
@@ -418,7 +418,7 @@ def grids(monkeypatch: pytest.MonkeyPatch) -> list[Grid]:
         drawn.append(grid)
         return draw_grid(grid)
 
-    monkeypatch.setattr("amdm_framework.laboratory.grid.draw_grid", note)
+    monkeypatch.setattr("amdm_framework.picture_grid.draw_grid", note)
     return drawn
 
 

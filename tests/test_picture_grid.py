@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from amdm_framework.laboratory import grid
-from amdm_framework.laboratory.grid import Cell, Grid, draw_grid
+from amdm_framework import picture_text
+from amdm_framework.picture_grid import Cell, Grid, draw_grid
 from pictures_in_grids import places_of
 
 
@@ -95,11 +95,12 @@ def test_what_the_font_lacks_is_a_question_mark(written: list[str]) -> None:
     )
     assert written[:2] == ["größer ?", "?"]
     dejavu = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    assert bytes(grid._font(20).getmask("ö")) == bytes(ImageFont.truetype(dejavu, 20).getmask("ö"))
+    assert bytes(picture_text.usual_font(20).getmask("ö")) == bytes(ImageFont.truetype(dejavu, 20).getmask("ö"))
 
 
 def test_without_matplotlib_letters_lose_their_marks(written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    caches = (grid._font, grid._picture_of, grid._written)
+    caches = (picture_text.usual_font, picture_text.font_for)
+    monkeypatch.setattr(picture_text, "SYSTEM_FONTS", ())
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for cache in caches:
         cache.cache_clear()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .picture_text import BORDER, FAINT, INK, PAPER, Text
 
 SMALLEST_CELL = 192
 """Pictures are enlarged, by whole numbers and without smoothing, until their longer side has this many pixels."""
@@ -19,11 +17,6 @@ MOST_COLUMNS = 8
 
 CONTINUED = "(continued)"
 """Beside the columns that stand below the first ones."""
-
-BREAKS = "._,;-"
-"""Behind these a word is broken that is too long for a line."""
-
-INK, FAINT, PAPER, BORDER = "#1d1d1f", "#6e6e73", "white", "#d2d2d7"
 
 
 @dataclass(frozen=True)
@@ -60,85 +53,6 @@ class Grid:
     footer: str = ""
 
 
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    try:
-        import matplotlib
-    except ImportError:
-        # It has the letters of English, hardly any others.
-        return ImageFont.load_default(size)
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
-
-
-@cache
-def _picture_of(character: str, size: int) -> tuple[tuple[int, int], bytes]:
-    mask = _font(size).getmask(character)
-    return mask.size, bytes(mask)
-
-
-@cache
-def _written(text: str, size: int) -> str:
-    """Return a text with `?` for what the font lacks, or with the letters that make it up (`o` for `ö`)."""
-    # A font draws one picture for all that it lacks, a character that no font has among it.
-    lacking = _picture_of("\U0010fffe", size)
-    written = ""
-    for character in unicodedata.normalize("NFC", text):
-        parts = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
-        for choice in (character, parts):
-            if choice and all(part.isspace() or _picture_of(part, size) != lacking for part in choice):
-                written += choice
-                break
-        else:
-            written += "?"
-    return written
-
-
-class _Text:
-    """Text in one size, broken into lines of a width."""
-
-    def __init__(self, size: int, colour: str) -> None:
-        self.size = size
-        self.font = _font(size)
-        self.colour = colour
-        self.line_height = round(1.35 * size)
-
-    def lines(self, text: str, width: int) -> list[str]:
-        """Break a text at its spaces; a word that is too long for a line behind a mark, or else where the line ends."""
-        broken: list[str] = []
-        for paragraph in _written(text, self.size).split("\n") if text else []:
-            line = ""
-            for word in paragraph.split(" "):
-                longer = f"{line} {word}" if line else word
-                if self._length(longer) <= width:
-                    line = longer
-                    continue
-                if line:
-                    broken.append(line)
-                while self._length(word) > width and len(word) > 1:
-                    fitting = max(1, sum(self._length(word[:end]) <= width for end in range(1, len(word))))
-                    # A dot or an underscore of a key, a comma or a dash, where there is one.
-                    fitting = max(word.rfind(mark, 0, fitting) for mark in BREAKS) + 1 or fitting
-                    broken.append(word[:fitting])
-                    word = word[fitting:]
-                line = word
-            broken.append(line)
-        return broken
-
-    def height(self, text: str, width: int) -> int:
-        return self.line_height * len(self.lines(text, width))
-
-    def write(self, pen: ImageDraw.ImageDraw, left: int, top: int, text: str, width: int) -> None:
-        for number, line in enumerate(self.lines(text, width)):
-            written = line.replace("\N{NO-BREAK SPACE}", " ")
-            pen.text((left, top + number * self.line_height), written, fill=self.colour, font=self.font)
-
-    def widest(self, text: str) -> int:
-        return max(math.ceil(self._length(line)) for line in _written(text, self.size).split("\n"))
-
-    def _length(self, text: str) -> float:
-        return self.font.getlength(text.replace("\N{NO-BREAK SPACE}", " "))
-
-
 def enlargement(pictures: Sequence[Image.Image]) -> int:
     """Return the whole number by which all pictures of a grid are enlarged."""
     longest = max((max(picture.size) for picture in pictures), default=SMALLEST_CELL)
@@ -152,7 +66,7 @@ def draw_grid(grid: Grid) -> Image.Image:
     cell_width = max([scale * picture.width for picture in pictures] + [SMALLEST_CELL])
     cell_height = max([scale * picture.height for picture in pictures], default=SMALLEST_CELL)
     size = min(max(cell_width // 14, 15), 22)
-    title, label, small = _Text(round(1.4 * size), INK), _Text(size, INK), _Text(round(0.87 * size), FAINT)
+    title, label, small = Text(round(1.4 * size), INK), Text(size, INK), Text(round(0.87 * size), FAINT)
     margin, gap = 2 * size, size
 
     per_band = -(-len(grid.columns) // -(-len(grid.columns) // MOST_COLUMNS))
