@@ -2,27 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InputError
 from ..plugins import PluginRegistry
-from .request import SeedType, device_option, dtype_option, examine_request, read_request, set_option
+from .request import Decorator, SeedType, device_option, dtype_option, examine_request, read_request, set_option
 from .results import echo_json, json_option
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
+    from ..batch.jobs import Job
     from ..batch.run import BatchSummary
     from ..composition import ResolvedComposition
 
 _SHOWN_FAILURES = 20
 
+_OPTIONS: tuple[Decorator, ...] = (
+    click.argument("composition", type=click.Path(path_type=Path)),
+    click.option(
+        "--output", type=click.Path(path_type=Path), required=True, help="Folder for the pictures and the ledger."
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1, 1024),
+        default=1,
+        show_default=True,
+        help="Scenes that are drawn at once.",
+    ),
+    click.option(
+        "--seed",
+        "base_seed",
+        type=SeedType(),
+        default=0,
+        show_default=True,
+        help="What the seeds of scenes that name none are derived from, together with their names.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Stop after so many scenes of the list."),
+    click.option("--resume", is_flag=True, help="Go on with the batch in the folder: draw what is missing or failed."),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="With --resume: go on even with another composition, other settings or changed scenes.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where to draw: on this machine, or on a Ray cluster.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 4096),
+        default=1,
+        show_default=True,
+        help="Processes that hold the models and draw.",
+    ),
+    click.option(
+        "--address",
+        show_default="a cluster of its own on this machine",
+        help="Of the Ray cluster: auto (the one that this machine belongs to), HOST:PORT or ray://HOST:PORT.",
+    ),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(0, 64),
+        show_default="1 where the Ray cluster has GPUs, else 0",
+        help="What a worker of the Ray cluster takes, beside one CPU.",
+    ),
+    set_option,
+    device_option,
+    dtype_option,
+    click.option("--no-metadata", is_flag=True, help="Keep the settings out of the pictures."),
+    click.option("--no-progress", is_flag=True, help="No progress bar."),
+    json_option,
+    click.pass_context,
+)
+
+
+def batch_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what `amdm batch` takes beside its scenes, for a command that brings scenes of its own."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
 
 @click.command(short_help="Draw many scenes, with resuming.")
-@click.argument("composition", type=click.Path(path_type=Path))
 @click.option(
     "--scenes",
     "source",
@@ -30,52 +99,27 @@ _SHOWN_FAILURES = 20
     required=True,
     help="A .jsonl file with a scene per line, a folder of scene YAML files, or a COCO-MIG .json file.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="Folder for the pictures and the ledger."
-)
-@click.option(
-    "--batch-size", type=click.IntRange(1, 1024), default=1, show_default=True, help="Scenes that are drawn at once."
-)
-@click.option("--seed", "base_seed", type=SeedType(), default=0, show_default=True,
-              help="What the seeds of scenes that name none are derived from, together with their names.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many scenes of the list.")
-@click.option("--resume", is_flag=True, help="Go on with the batch in the folder: draw what is missing or failed.")
-@click.option(
-    "--force",
-    is_flag=True,
-    help="With --resume: go on even with another composition, other settings or changed scenes.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where to draw: on this machine, or on a Ray cluster.",
-)
-@click.option("--workers", type=click.IntRange(1, 4096), default=1, show_default=True,
-              help="Processes that hold the models and draw.")  # fmt: skip
-@click.option(
-    "--address",
-    show_default="a cluster of its own on this machine",
-    help="Of the Ray cluster: auto (the one that this machine belongs to), HOST:PORT or ray://HOST:PORT.",
-)
-@click.option(
-    "--gpus-per-worker",
-    type=click.FloatRange(0, 64),
-    show_default="1 where the Ray cluster has GPUs, else 0",
-    help="What a worker of the Ray cluster takes, beside one CPU.",
-)
-@set_option
-@device_option
-@dtype_option
-@click.option("--no-metadata", is_flag=True, help="Keep the settings out of the pictures.")
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
-@json_option
-@click.pass_context
-def batch(
+@batch_options
+def batch(ctx: click.Context, source: Path, **options: Any) -> None:
+    """Draw many scenes with the models of COMPOSITION (a YAML file), one picture per scene.
+
+    A line of a .jsonl file is a scene as in YAML, with a `name` for the picture and a `seed` where wanted. A scene that
+    cannot be drawn fails alone. The file ledger.jsonl in the folder says what became of every scene; after an
+    interruption --resume draws exactly what is missing, and the pictures are those of an uninterrupted run.
+
+    Exit codes: 0 all scenes are drawn, 1 some failed, 2 the input was wrong or the disk or device failed, 130
+    interrupted.
+    """
+    from ..batch.jobs import read_jobs
+
+    draw_scenes(ctx, partial(read_jobs, source), **options)
+
+
+def draw_scenes(
     ctx: click.Context,
+    read: Callable[[int], list[Job]],
+    *,
     composition: Path,
-    source: Path,
     output: Path,
     batch_size: int,
     base_seed: int,
@@ -93,16 +137,17 @@ def batch(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    """Draw many scenes with the models of COMPOSITION (a YAML file), one picture per scene.
+    """Draw scenes as `amdm batch` does, and say what came of it.
 
-    A line of a .jsonl file is a scene as in YAML, with a `name` for the picture and a `seed` where wanted. A scene that
-    cannot be drawn fails alone. The file ledger.jsonl in the folder says what became of every scene; after an
-    interruption --resume draws exactly what is missing, and the pictures are those of an uninterrupted run.
+    Args:
+        ctx: of the command; it ends with exit code 1 where scenes failed.
+        read: returns the jobs, given the base of seeds that are not named.
+        composition: and all that follows: what `batch_options` has read.
 
-    Exit codes: 0 all scenes are drawn, 1 some failed, 2 the input was wrong or the disk or device failed, 130
-    interrupted.
+    Raises:
+        InputError: with every mistake of composition and scenes.
+        AMDMError: the models cannot be loaded.
     """
-    from ..batch.jobs import read_jobs
     from ..batch.run import make_header, run_batch
     from ..picture_files import check_folder
 
@@ -121,7 +166,7 @@ def batch(
     except InputError as error:
         problems += error.problems
     try:
-        jobs = read_jobs(source, base_seed)
+        jobs = read(base_seed)
     except InputError as error:
         problems += error.problems
     if resolved is None or jobs is None:
