@@ -96,19 +96,13 @@ class RunRecord(_Strict):
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read the record of a picture. It is data from anywhere: limited in size, checked, never evaluated.
+    """Read the record of a picture.
 
     Raises:
         InputError: the picture cannot be read, carries no record, or a damaged one.
     """
-    try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            text = picture.info.get(RECORD_KEY)
-    except FileNotFoundError:
-        raise InputError([Problem("no such file", file=str(path))]) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError([Problem(f"is not a PNG picture that can be read: {error}", file=str(path))]) from error
-    if not isinstance(text, str):
+    text = _texts_in(path).get(RECORD_KEY)
+    if text is None:
         raise InputError([Problem("carries no settings of `amdm run` (drawn elsewhere, or with --no-metadata)",
                                   file=str(path))])  # fmt: skip
     if len(text) > MAX_RECORD_BYTES:
@@ -117,3 +111,26 @@ def read_record(path: Path) -> RunRecord:
         return RunRecord.model_validate_json(text)
     except ValidationError as error:
         raise InputError(problems_of(error, RunRecord, f"settings in {path}")) from error
+
+
+def read_summary(path: Path) -> dict[str, str]:
+    """Read the settings that a picture carries for other tools, such as `Steps`, `Eta` and `CFG scale`.
+
+    They hold what was not written in the composition, too, as the version that drew the picture understood it. Where
+    another tool took them out of the picture, there are none.
+
+    Raises:
+        InputError: the picture cannot be read.
+    """
+    line = _texts_in(path).get(TEXT_KEY, "").rpartition("\n")[2]
+    return dict(part.split(": ", 1) for part in line.split(", ") if ": " in part)
+
+
+def _texts_in(path: Path) -> dict[str, str]:
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            return {key: text for key, text in picture.info.items() if isinstance(key, str) and isinstance(text, str)}
+    except FileNotFoundError:
+        raise InputError([Problem("no such file", file=str(path))]) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError([Problem(f"is not a PNG picture that can be read: {error}", file=str(path))]) from error

@@ -11,6 +11,7 @@ from .bench import bench
 from .check import check
 from .compare import compare
 from .group import AmdmGroup
+from .inspect import inspect
 from .installed import plugins, strategies
 from .new_plugin import new_plugin
 from .plugin_check import plugin_check
@@ -37,6 +38,7 @@ def main(debug: bool) -> None:
 for _command in (
     run,
     batch,
+    inspect,
     bench,
     compare,
     sweep,

@@ -18,6 +18,7 @@ import click
 
 from ..errors import AMDMError
 from ..plugins import PluginRegistry, discover
+from .results import printable
 
 Group = TypeVar("Group", bound=click.Group)
 
@@ -71,7 +72,7 @@ class AmdmGroup(click.Group):
                 ctx.exit(130)
             if not isinstance(error, AMDMError):
                 raise
-            message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+            message = printable("\n".join([str(error), *getattr(error, "__notes__", ())]))
             click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
             ctx.exit(2)
         finally:
@@ -123,7 +124,7 @@ def warnings_in_one_line() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        text = " ".join(str(message).split())
+        text = printable(" ".join(str(message).split()))
         click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {text}", err=True, color=_color())
 
     with warnings.catch_warnings():

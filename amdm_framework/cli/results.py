@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,21 @@ json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
 
 def echo_json(content: Any) -> None:
     """Print plain data as JSON."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # What would steer a terminal stands for itself as an escape of JSON.
+    click.echo("".join(one if one == "\n" or _is_visible(one) else json.dumps(one)[1:-1] for one in text))
+
+
+def printable(text: str) -> str:
+    """Return text from anywhere as a terminal can show it: what would steer the terminal is written as an escape.
+
+    Line ends stay; colours, other control sequences and changes of the direction of writing do not.
+    """
+    return "".join(one if one == "\n" or _is_visible(one) else one.encode("unicode_escape").decode() for one in text)
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def echo_title(title: str) -> None:
