@@ -113,6 +113,25 @@ class BenchmarkDescription:
 
 
 @dataclass(frozen=True)
+class ExampleDescription:
+    """One example that a plugin registered, or tried to; attributes as for a provider, and:
+
+    Attributes:
+        composition: path of its composition.
+        scene: path of its scene.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: Literal["ok", "broken"]
+    reason: str
+    summary: str = ""
+    composition: str = ""
+    scene: str = ""
+
+
+@dataclass(frozen=True)
 class CheckpointSourceDescription:
     """One scheme of checkpoint references; attributes as for a provider, `name` without the `://`."""
 
@@ -131,6 +150,7 @@ class InstalledDescription:
     providers: tuple[ProviderDescription, ...]
     strategies: tuple[StrategyDescription, ...]
     benchmarks: tuple[BenchmarkDescription, ...]
+    examples: tuple[ExampleDescription, ...]
     checkpoint_sources: tuple[CheckpointSourceDescription, ...]
 
 

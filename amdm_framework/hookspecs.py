@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import click
 
     from .benchmark import Benchmark
+    from .example import Example
     from .provider import ProviderSpec
     from .strategies.base import AggregationStrategy
 
@@ -50,6 +51,15 @@ def register_benchmarks(register: Callable[[Benchmark], None]) -> None:
 
     Args:
         register: call `register(benchmark)` once for every `Benchmark`.
+    """
+
+
+@hookspec
+def register_examples(register: Callable[[Example], None]) -> None:
+    """Offer examples: compositions and scenes that work with what the package ships. Tools begin with them.
+
+    Args:
+        register: call `register(example)` once for every `Example`, the one to begin with first.
     """
 
 

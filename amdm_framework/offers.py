@@ -68,7 +68,7 @@ class Offer(Generic[Offered]):
 
     Attributes:
         name: what people write to get it.
-        value: a `ProviderSpec`, a strategy class, a `Benchmark`, or a resolver of checkpoint references.
+        value: a `ProviderSpec`, a strategy class, a `Benchmark`, an `Example`, or a resolver of checkpoint references.
         distribution: the package it comes from.
     """
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from .benchmark import Benchmark
 from .descriptions import describe_options
 from .errors import PluginError
+from .example import Example
 from .provider import ProviderSpec
 from .strategies.base import AggregationStrategy
 
@@ -82,6 +83,17 @@ def check_benchmark(benchmark: Any) -> tuple[str, Benchmark]:
     if not isinstance(benchmark, Benchmark):
         raise PluginError(f"expected a Benchmark, found {benchmark!r}")
     return benchmark.name, benchmark
+
+
+def check_example(example: Any) -> tuple[str, Example]:
+    """Check what was handed to `register_examples`; the example has checked its own fields when it was made.
+
+    Raises:
+        PluginError: it is no `Example`.
+    """
+    if not isinstance(example, Example):
+        raise PluginError(f"expected an Example, found {example!r}")
+    return example.name, example
 
 
 def check_checkpoint_source(scheme: Any, resolver: Any) -> tuple[str, Callable[[str], Path]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .benchmark import Benchmark
     from .descriptions import InstalledDescription
+    from .example import Example
     from .provider import ProviderSpec
     from .strategies.base import AggregationStrategy
 
@@ -80,6 +81,11 @@ class PluginRegistry:
     def benchmarks(self) -> Mapping[str, Offer[Benchmark]]:
         """The benchmarks that can be used, by name."""
         return {name: offers[0] for name, offers in self._benchmarks.items() if len(offers) == 1}
+
+    @property
+    def examples(self) -> Mapping[str, Offer[Example]]:
+        """The examples that can be used, by name."""
+        return {name: offers[0] for name, offers in self._examples.items() if len(offers) == 1}
 
     @property
     def checkpoint_sources(self) -> Mapping[str, Resolver]:
@@ -150,6 +156,7 @@ class PluginRegistry:
         from .descriptions import (
             BenchmarkDescription,
             CheckpointSourceDescription,
+            ExampleDescription,
             InstalledDescription,
             PluginDescription,
             ProviderDescription,
@@ -175,6 +182,13 @@ class PluginRegistry:
                 details = {"summary": benchmark.summary, "objective": benchmark.objective}
                 details["figures"] = dict(benchmark.figures)
             benchmarks.append(BenchmarkDescription(*origin, **details))
+        examples = []
+        for origin, example in self._rows("register_examples", self._examples):
+            details = {}
+            if example:
+                details = {"summary": example.summary}
+                details |= {"composition": str(example.composition), "scene": str(example.scene)}
+            examples.append(ExampleDescription(*origin, **details))
         sources = [
             CheckpointSourceDescription(*origin) for origin, _ in self._rows("register_checkpoints", self._checkpoints)
         ]
@@ -192,7 +206,7 @@ class PluginRegistry:
                 )
             )
         return InstalledDescription(
-            tuple(plugins), tuple(providers), tuple(strategies), tuple(benchmarks), tuple(sources)
+            tuple(plugins), tuple(providers), tuple(strategies), tuple(benchmarks), tuple(examples), tuple(sources)
         )
 
     @cached_property
@@ -212,6 +226,12 @@ class PluginRegistry:
         from .plugin_checks import check_benchmark
 
         return self._collect("register_benchmarks", check_benchmark)
+
+    @cached_property
+    def _examples(self) -> dict[str, list[Offer[Example]]]:
+        from .plugin_checks import check_example
+
+        return self._collect("register_examples", check_example)
 
     @cached_property
     def _checkpoints(self) -> dict[str, list[Offer[Resolver]]]:

@@ -82,6 +82,24 @@ def register_benchmarks(register):
 """
 
 
+EXAMPLE = """
+from pathlib import Path
+from amdm_framework import hookimpl
+
+@hookimpl
+def register_examples(register):
+    from amdm_framework.example import Example
+
+    def example(name, **changes):
+        files = {key: Path(__file__).with_name(f"{key}.yaml") for key in ("composition", "scene")}
+        for file in files.values():
+            file.touch()
+        return Example(name, **{"summary": "A toy.", **files, **changes})
+
+    register(example("NAME"))
+"""
+
+
 def provider_module(name: str) -> str:
     """Return a module that registers one good provider."""
     return PROVIDER.replace("NAME", name)
@@ -95,6 +113,11 @@ def strategy_module(name: str) -> str:
 def benchmark_module(name: str) -> str:
     """Return a module that registers one good benchmark, of the brightness of pictures."""
     return BENCHMARK.replace("NAME", name)
+
+
+def example_module(name: str) -> str:
+    """Return a module that registers one good example, whose files lie beside the module and are empty."""
+    return EXAMPLE.replace("NAME", name)
 
 
 def write_distribution(

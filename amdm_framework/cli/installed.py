@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..descriptions import (
         BenchmarkDescription,
         CheckpointSourceDescription,
+        ExampleDescription,
         InstalledDescription,
         OptionDescription,
         PluginDescription,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def plugins(registry: PluginRegistry, name: str | None, as_json: bool) -> None:
-    """List what is installed: models, strategies, benchmarks and weights, and where they come from.
+    """List what is installed: models, strategies, benchmarks, examples and weights, and where they come from.
 
     With NAME, that of one of them or of a package: this alone, with the options that it takes.
     """
@@ -46,6 +47,7 @@ def plugins(registry: PluginRegistry, name: str | None, as_json: bool) -> None:
         ("providers", [partial(_echo_described, one, name is not None) for one in installed.providers]),
         ("strategies", [partial(_echo_described, one, name is not None) for one in installed.strategies]),
         ("benchmarks", [partial(_echo_benchmark, one, name is not None) for one in installed.benchmarks]),
+        ("examples", [partial(_echo_example, one, name is not None) for one in installed.examples]),
         (
             "checkpoint sources",
             [partial(_echo_row, one, f"{one.name}://", one.status) for one in installed.checkpoint_sources],
@@ -133,7 +135,11 @@ def _echo_strategy(one: StrategyDescription, cost: str) -> None:
 
 
 def _echo_row(
-    one: PluginDescription | ProviderDescription | BenchmarkDescription | CheckpointSourceDescription,
+    one: PluginDescription
+    | ProviderDescription
+    | BenchmarkDescription
+    | ExampleDescription
+    | CheckpointSourceDescription,
     name: str,
     text: str,
 ) -> None:
@@ -154,6 +160,13 @@ def _echo_benchmark(one: BenchmarkDescription, with_figures: bool) -> None:
     width = max(map(len, one.figures), default=0)
     for name, meaning in one.figures.items():
         click.echo(f"      {name.ljust(width)}  {meaning}{' (the objective)' if name == one.objective else ''}")
+
+
+def _echo_example(one: ExampleDescription, with_files: bool) -> None:
+    _echo_row(one, one.name, one.summary or one.status)
+    if with_files and one.status == "ok":
+        click.echo(f"      composition  {one.composition}")
+        click.echo(f"      scene        {one.scene}")
 
 
 def _echo_options(options: Sequence[OptionDescription]) -> None:

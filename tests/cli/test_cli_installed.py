@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -16,10 +17,12 @@ import pytest
 import yaml
 from click.testing import Result
 
+from amdm_framework import hookimpl
 from amdm_framework.cli import group
 from amdm_framework.composition import read_composition, read_scene
 from amdm_framework.errors import InputError
-from amdm_framework.plugins import discover
+from amdm_framework.example import Example
+from amdm_framework.plugins import Distribution, Plugin, PluginRegistry, discover
 from amdm_framework.scene import Scene
 from amdm_framework.schema import composition_schema
 from fake_distributions import write_distribution
@@ -64,6 +67,30 @@ def test_plugins_lists_benchmarks_with_their_figures(monkeypatch: pytest.MonkeyP
     assert "      near    nearness to the grey asked for (the objective)\n      bright  brightness\n" in text
     (content,) = json.loads(amdm("plugins", "--json").stdout)["benchmarks"]
     assert content["objective"] == "near" and list(content["figures"]) == ["near", "bright"]
+
+
+def test_plugins_lists_examples_with_their_files(home: Path, monkeypatch: pytest.MonkeyPatch, amdm: Amdm) -> None:
+    files = (home / "composition.yaml", home / "scene.yaml")
+
+    @hookimpl
+    def register_examples(register: Callable[[Example], None]) -> None:
+        register(Example("pair", "Two models.", *files))
+        register(Example("lost", "Two models.", files[0], home / "gone.yaml"))
+
+    plugin = Plugin(
+        Distribution("amdm-pair", "1.0"), "pair", lambda: SimpleNamespace(register_examples=register_examples)
+    )
+    monkeypatch.setattr(group, "discover", lambda: PluginRegistry([plugin]))
+    text = amdm("plugins").stdout
+    assert (
+        "plugins\n  pair  (amdm-pair 1.0)  broken\n      register_examples: example lost: scene must be a file" in text
+    )
+    assert "\nexamples\n  pair  (amdm-pair 1.0)  Two models.\n\n" in text
+    assert (
+        f"Two models.\n      composition  {files[0]}\n      scene        {files[1]}\n" in amdm("plugins", "pair").stdout
+    )
+    (content,) = json.loads(amdm("plugins", "--json").stdout)["examples"]
+    assert (content["composition"], content["scene"], content["status"]) == (str(files[0]), str(files[1]), "ok")
 
 
 def test_strategies_explains_one(home: Path, amdm: Amdm) -> None:

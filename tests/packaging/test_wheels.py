@@ -121,6 +121,13 @@ def test_wheels_work_outside_the_checkout(build_wheel, folders, tmp_path):
     assert {plugin["distribution"].replace("-", "_") for plugin in installed["plugins"]} == {
         build_wheel(folder).name.split("-")[0] for folder in folders
     }
+    # Examples bring all their files along.
+    examples = installed["examples"]
+    assert [example["name"] for example in examples] == (["shapes", "shapes_two_models"] if folders == FOLDERS else [])
+    for checked in amdm_json(
+        programs, *(["check", one["composition"], "--scene", one["scene"]] for one in examples), cwd=tmp_path
+    ):
+        assert all(member["downloads"] == [] for member in checked["members"])
 
 
 def test_a_plugin_adds_its_model_alone_and_takes_it_away_again(build_wheel, compositions, tmp_path):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from amdm_framework import __version__
 from amdm_framework.descriptions import OptionDescription, describe_options
 from amdm_framework.plugins import PluginWarning, discover
-from fake_distributions import benchmark_module, provider_module, strategy_module
+from fake_distributions import benchmark_module, example_module, provider_module, strategy_module
 
 
 class Nested(BaseModel):
@@ -101,6 +101,21 @@ def test_benchmarks_are_described(install):
     assert [(one.distribution, one.status, one.figures) for one in clashing] == [
         ("first-plugin", "broken", {}),
         ("second-plugin", "broken", {}),
+    ]
+
+
+def test_examples_are_described(install, tmp_path):
+    install("first-plugin", example_module("pair"))
+    install("second-plugin", example_module("other") + "    register(example('pair'))\n")
+    with pytest.warns(PluginWarning):
+        described = discover().describe().examples
+    (other,) = [example for example in described if example.name == "other"]
+    assert (other.status, other.summary) == ("ok", "A toy.")
+    assert (other.composition, other.scene) == (str(tmp_path / "composition.yaml"), str(tmp_path / "scene.yaml"))
+    clashing = [example for example in described if example.name == "pair"]
+    assert [(one.distribution, one.status, one.scene) for one in clashing] == [
+        ("first-plugin", "broken", ""),
+        ("second-plugin", "broken", ""),
     ]
 
 

@@ -13,13 +13,19 @@ import pytest
 from amdm_framework import __version__
 from amdm_framework.errors import PluginError
 from amdm_framework.plugins import PluginRegistry, PluginWarning, discover
-from fake_distributions import benchmark_module, provider_module, strategy_module, write_distribution
+from fake_distributions import (
+    benchmark_module,
+    example_module,
+    provider_module,
+    strategy_module,
+    write_distribution,
+)
 
 
 def used(registry: PluginRegistry) -> PluginRegistry:
     """Call all hooks."""
-    kinds = (registry.providers, registry.strategies, registry.benchmarks, registry.checkpoint_sources)
-    assert all(kind is not None for kind in kinds)
+    kinds = (registry.providers, registry.strategies, registry.benchmarks, registry.examples)
+    assert all(kind is not None for kind in (*kinds, registry.checkpoint_sources))
     return registry
 
 
@@ -214,6 +220,36 @@ def test_benchmarks_clash_and_are_missed_as_everything_else(install):
         registry.benchmark("captions")
     with pytest.raises(PluginError, match=r"there is no benchmark 'othr'\. Did you mean 'other'\?"):
         registry.benchmark("othr")
+
+
+MALFORMED_EXAMPLES = [
+    ("register('bad')", "expected an Example, found 'bad'"),
+    ("register(example('Bad'))", "name must be a lower-case word like 'my_example', found 'Bad'"),
+    ("register(example('bad', composition=Path('x.yaml')))", "composition must be a file that exists, found 'x.yaml'"),
+    ("register(example('bad', scene=Path(__file__)))", "scene must be the Path of a YAML file, found PosixPath("),
+    (
+        "register(example('bad', summary='', composition='x.yaml', scene=Path('gone.yml')))",
+        "example bad: summary must be a text, found ''; composition must be the Path of a YAML file, found 'x.yaml'; "
+        "scene must be a file that exists, found 'gone.yml'",
+    ),
+    ("register(example('good'))", "'good' exists already, in mixed-plugin 1.0"),
+]
+
+
+@pytest.mark.parametrize(("call", "reason"), MALFORMED_EXAMPLES)
+def test_a_malformed_example_is_refused(install, call, reason):
+    install("mixed-plugin", example_module("good") + f"    {call}\n")
+    with pytest.warns(PluginWarning) as caught:
+        registry = used(discover())
+    assert len(caught) == 1 and reason in str(caught[0].message)
+    assert registry.examples.keys() == {"good"}
+
+
+def test_an_example_of_two_distributions_belongs_to_neither(install):
+    install("first-plugin", example_module("pair"))
+    install("second-plugin", example_module("pair") + "    register(example('other'))\n")
+    with pytest.warns(PluginWarning, match=r"'pair' is offered by first-plugin 1\.0 and second-plugin 1\.0"):
+        assert used(discover()).examples.keys() == {"other"}
 
 
 def test_all_mistakes_of_a_strategy_are_named_at_once(install):

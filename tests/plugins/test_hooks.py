@@ -16,7 +16,7 @@ from amdm_framework import hookspecs
 from amdm_framework.cli import main
 from amdm_framework.errors import CheckpointError, PluginError
 from amdm_framework.plugins import PluginWarning, discover
-from fake_distributions import benchmark_module, provider_module, strategy_module
+from fake_distributions import benchmark_module, example_module, provider_module, strategy_module
 
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("register_")}
 
@@ -66,6 +66,15 @@ def test_register_benchmarks(install):
     cases = benchmark.draw_cases(3, seed=2)
     assert [(case.seed, case.truth) for case in cases] == [(200, 0), (201, 1), (202, 2)]
     assert benchmark.measure(np.full((3, 8, 8, 3), 51, np.uint8), cases) == {"bright": 20.0, "none": None}
+
+
+def test_register_examples(install, tmp_path):
+    install("toy-plugin", example_module("pair") + '    register(example("again", summary="Another."))\n')
+    examples = discover().examples
+    assert list(examples) == ["pair", "again"], "the one to begin with comes first"
+    assert str(examples["pair"].distribution) == "toy-plugin 1.0"
+    assert examples["pair"].value.composition == tmp_path / "composition.yaml"
+    assert examples["again"].value.scene == tmp_path / "scene.yaml"
 
 
 COMMANDS = """

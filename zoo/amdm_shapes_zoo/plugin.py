@@ -1,5 +1,5 @@
 """Announces the zoo to the framework: `zoo://base` in a composition leads into this package; `amdm bench shapes`; the
-benchmark `shapes` of the framework's own commands.
+benchmark `shapes` of the framework's own commands; two examples.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     import click
 
     from amdm_framework.benchmark import Benchmark
+    from amdm_framework.example import Example
 
-WEIGHTS = Path(__file__).parent / "weights"
+PACKAGE = Path(__file__).parent
+WEIGHTS = PACKAGE / "weights"
+EXAMPLES = PACKAGE / "examples"
 
 
 @hookimpl
@@ -31,6 +34,29 @@ def register_benchmarks(register: Callable[[Benchmark], None]) -> None:
     from amdm_shapes_zoo.bench.benchmark import BENCHMARK
 
     register(BENCHMARK)
+
+
+@hookimpl
+def register_examples(register: Callable[[Example], None]) -> None:
+    """Register `shapes`, with all three miniatures, and `shapes_two_models`."""
+    from amdm_framework.example import Example
+
+    register(
+        Example(
+            "shapes",
+            "Three models: interactions, colours and the style of a reference picture.",
+            PACKAGE / "three_models.yaml",
+            EXAMPLES / "shapes_scene.yaml",
+        )
+    )
+    register(
+        Example(
+            "shapes_two_models",
+            "Two models: interactions and colours.",
+            EXAMPLES / "two_models.yaml",
+            EXAMPLES / "two_models_scene.yaml",
+        )
+    )
 
 
 @hookimpl
