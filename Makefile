@@ -7,7 +7,7 @@ SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
 
 # Framework, plugins and zoo are separate distributions, installed as such.
-DISTRIBUTIONS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml zoo/pyproject.toml examples/*/pyproject.toml))
+DISTRIBUTIONS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml zoo/pyproject.toml benchmarks/*/pyproject.toml examples/*/pyproject.toml))
 
 # Compiling every module beforehand takes longer than all the rest; Python compiles those it imports.
 PIP_OPTIONS := --disable-pip-version-check --no-compile --constraint constraints.txt

@@ -13,7 +13,8 @@ from packaging.version import Version
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("plugins/*/pyproject.toml"))]
-PROJECTS += [*REPOSITORY.glob("zoo/pyproject.toml"), *sorted(REPOSITORY.glob("examples/*/pyproject.toml"))]
+PROJECTS += [*REPOSITORY.glob("zoo/pyproject.toml"), *sorted(REPOSITORY.glob("benchmarks/*/pyproject.toml"))]
+PROJECTS += sorted(REPOSITORY.glob("examples/*/pyproject.toml"))
 OURS = {tomllib.loads(file.read_text())["project"]["name"] for file in PROJECTS}
 
 

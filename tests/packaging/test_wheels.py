@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 PLUGINS = [file.parent for file in sorted(REPOSITORY.glob("plugins/*/pyproject.toml"))]
 FOLDERS = [REPOSITORY, *PLUGINS]
 FOLDERS += [p.parent for p in REPOSITORY.glob("zoo/pyproject.toml")]
+FOLDERS += [p.parent for p in sorted(REPOSITORY.glob("benchmarks/*/pyproject.toml"))]
 FOLDERS += [p.parent for p in sorted(REPOSITORY.glob("examples/*/pyproject.toml"))]
 
 
