@@ -6,6 +6,7 @@ import math
 import unicodedata
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from PIL import ImageColor, ImageDraw, ImageFont
 
@@ -14,8 +15,8 @@ BREAKS = "._,;-"
 
 INK, FAINT, PAPER, BORDER = "#1d1d1f", "#6e6e73", "white", "#d2d2d7"
 
-DISTINCT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c9a", "#8c6d31")
-"""Colours that people tell apart however they see colours: six of Okabe and Ito's, and two more of other lightness."""
+DISTINCT = ("#0072b2", "#c44e00", "#00805c", "#e69f00", "#a8518a", "#56b4e9", "#5a4a8a", "#7d6226")
+"""Colours that people tell apart however they see colours: Okabe and Ito's, some darker so that white reads on them."""
 
 SYSTEM_FONTS = (
     "NotoSansCJK-Regular.ttc",
@@ -33,7 +34,7 @@ SYSTEM_FONTS = (
 )
 """Files that are looked for where the system keeps fonts, for characters that the usual font lacks."""
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font = ImageFont.FreeTypeFont
 
 
 class Text:
@@ -42,13 +43,11 @@ class Text:
     Args:
         size: of the letters, in pixels.
         colour: as Pillow names it.
-        bold: whether in bold letters.
     """
 
-    def __init__(self, size: int, colour: str, bold: bool = False) -> None:
+    def __init__(self, size: int, colour: str) -> None:
         self.size = size
         self.colour = colour
-        self.bold = bold
         self.line_height = round(1.35 * size)
 
     def lines(self, text: str, width: int, most: int | None = None) -> list[str]:
@@ -59,19 +58,18 @@ class Text:
             width: of a line, in pixels.
             most: lines to return at most; the last one then ends with an ellipsis.
         """
-        font = self._font(text)
         broken: list[str] = []
-        for paragraph in _written(text, font).split("\n") if text else []:
+        for paragraph in _written(text, self.size).split("\n") if text else []:
             line = ""
             for word in paragraph.split(" "):
                 longer = f"{line} {word}" if line else word
-                if _length(longer, font) <= width:
+                if self._length(longer) <= width:
                     line = longer
                     continue
                 if line:
                     broken.append(line)
-                while _length(word, font) > width and len(word) > 1:
-                    fitting = max(1, sum(_length(word[:end], font) <= width for end in range(1, len(word))))
+                while self._length(word) > width and len(word) > 1:
+                    fitting = max(1, sum(self._length(word[:end]) <= width for end in range(1, len(word))))
                     # A dot or an underscore of a key, a comma or a dash, where there is one.
                     fitting = max(word.rfind(mark, 0, fitting) for mark in BREAKS) + 1 or fitting
                     broken.append(word[:fitting])
@@ -81,7 +79,7 @@ class Text:
         if most is None or len(broken) <= most:
             return broken
         last = broken[most - 1]
-        while last and _length(f"{last}…", font) > width:
+        while last and self._length(f"{last}…") > width:
             last = last[:-1]
         return [*broken[: most - 1], f"{last.rstrip()}…"]
 
@@ -93,43 +91,37 @@ class Text:
         self, pen: ImageDraw.ImageDraw, left: int, top: int, text: str, width: int, most: int | None = None
     ) -> None:
         """Write a text whose first line begins at a place."""
-        font = self._font(text)
+        ascent = usual_font(self.size).getmetrics()[0]
         for number, line in enumerate(self.lines(text, width, most)):
-            written = line.replace("\N{NO-BREAK SPACE}", " ")
-            pen.text((left, top + number * self.line_height), written, fill=self.colour, font=font)
+            x = float(left)
+            for part, font in _parts(line, self.size):
+                # Letters of all fonts stand on one line.
+                y = top + number * self.line_height + ascent - font.getmetrics()[0]
+                pen.text((x, y), part, fill=self.colour, font=font)
+                x += font.getlength(part)
 
     def widest(self, text: str) -> int:
         """Return the width of a text's longest line, in pixels, where none is broken."""
-        font = self._font(text)
-        return max(math.ceil(_length(line, font)) for line in _written(text, font).split("\n"))
+        return max(math.ceil(self._length(line)) for line in _written(text, self.size).split("\n"))
 
-    def _font(self, text: str) -> Font:
-        return font_for(text, self.size, self.bold)
-
-
-@cache
-def font_for(text: str, size: int, bold: bool = False) -> Font:
-    """Return the font for a text: the usual one, or that of the system which lacks fewer of its characters."""
-    characters = {character for character in unicodedata.normalize("NFC", text) if not character.isspace()}
-
-    def lacking(font: Font) -> int:
-        return sum(_lacks(font, character) for character in characters)
-
-    usual = usual_font(size, bold)
-    if not lacking(usual):
-        return usual
-    return min([usual, *_system_fonts(size)], key=lacking)
+    def _length(self, text: str) -> float:
+        return sum(font.getlength(part) for part, font in _parts(text, self.size))
 
 
 @cache
-def usual_font(size: int, bold: bool = False) -> Font:
+def usual_font(size: int) -> Font:
     """Return matplotlib's font, which has the letters of most alphabets, or Pillow's, which has those of English."""
     try:
         import matplotlib
     except ImportError:
-        return ImageFont.load_default(size)
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+        return cast(Font, ImageFont.load_default(size))
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+
+
+@cache
+def font_of(character: str, size: int) -> Font | None:
+    """Return the font for a character: the usual one, one of the system, or None where none of them has it."""
+    return next((font for font in (usual_font(size), *_system_fonts(size)) if not _lacks(font, character)), None)
 
 
 @cache
@@ -151,26 +143,31 @@ def _picture_of(character: str, font: Font) -> tuple[tuple[int, int], bytes]:
 
 def _lacks(font: Font, character: str) -> bool:
     # A font draws one picture for all that it lacks, a character that no font has among it.
-    return _picture_of(character, font) == _picture_of("\U0010fffe", font)
+    return not character.isspace() and _picture_of(character, font) == _picture_of("\U0010fffe", font)
 
 
 @cache
-def _written(text: str, font: Font) -> str:
-    """Return a text with `?` for what the font lacks, or with the letters that make it up (`o` for `ö`)."""
+def _written(text: str, size: int) -> str:
+    """Return a text with `?` for what no font has, or with the letters that make it up (`o` for `ö`)."""
     written = ""
     for character in unicodedata.normalize("NFC", text):
         parts = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
-        for choice in (character, parts):
-            if choice and all(part.isspace() or not _lacks(font, part) for part in choice):
-                written += choice
-                break
-        else:
-            written += "?"
+        choices = (character, parts)
+        written += next((one for one in choices if one and all(font_of(part, size) for part in one)), "?")
     return written
 
 
-def _length(text: str, font: Font) -> float:
-    return font.getlength(text.replace("\N{NO-BREAK SPACE}", " "))
+def _parts(line: str, size: int) -> list[tuple[str, Font]]:
+    """Return the stretches of a line that are written in one font each."""
+    usual = usual_font(size)
+    parts: list[tuple[str, Font]] = []
+    for character in line.replace("\N{NO-BREAK SPACE}", " "):
+        font = font_of(character, size) or usual
+        if parts and parts[-1][1] is font:
+            parts[-1] = parts[-1][0] + character, font
+        else:
+            parts.append((character, font))
+    return parts
 
 
 def readable_on(colour: str) -> str:

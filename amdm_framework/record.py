@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -126,10 +128,25 @@ def read_summary(path: Path) -> dict[str, str]:
     return dict(part.split(": ", 1) for part in line.split(", ") if ": " in part)
 
 
+def open_picture(path: Path) -> Image.Image:
+    """Return the pixels of a picture that carries a record, as RGB.
+
+    Raises:
+        InputError: the picture cannot be read.
+    """
+    with _reading(path), Image.open(path, formats=("PNG",)) as picture:
+        return picture.convert("RGB")
+
+
 def _texts_in(path: Path) -> dict[str, str]:
+    with _reading(path), Image.open(path, formats=("PNG",)) as picture:
+        return {key: text for key, text in picture.info.items() if isinstance(key, str) and isinstance(text, str)}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            return {key: text for key, text in picture.info.items() if isinstance(key, str) and isinstance(text, str)}
+        yield
     except FileNotFoundError:
         raise InputError([Problem("no such file", file=str(path))]) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

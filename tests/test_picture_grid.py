@@ -88,8 +88,11 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
-def test_what_the_font_lacks_is_a_question_mark(written: list[str]) -> None:
+def test_what_no_font_has_is_a_question_mark(written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setattr(picture_text, "SYSTEM_FONTS", ())
+    for cache in (picture_text.font_of, picture_text._system_fonts, picture_text._written):
+        cache.cache_clear()
     draw_grid(
         Grid("größer \N{SLIGHTLY SMILING FACE}", "\N{CJK UNIFIED IDEOGRAPH-732B}", ["c"], ["r"], [[Cell(noise(0))]])
     )
@@ -99,7 +102,7 @@ def test_what_the_font_lacks_is_a_question_mark(written: list[str]) -> None:
 
 
 def test_without_matplotlib_letters_lose_their_marks(written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    caches = (picture_text.usual_font, picture_text.font_for)
+    caches = (picture_text.usual_font, picture_text.font_of, picture_text._system_fonts, picture_text._written)
     monkeypatch.setattr(picture_text, "SYSTEM_FONTS", ())
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for cache in caches:

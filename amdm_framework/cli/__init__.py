@@ -15,6 +15,7 @@ from .inspect import inspect
 from .installed import plugins, strategies
 from .new_plugin import new_plugin
 from .plugin_check import plugin_check
+from .preview import preview
 from .rerun import rerun
 from .run import run
 from .schema import schema
@@ -38,6 +39,7 @@ def main(debug: bool) -> None:
 for _command in (
     run,
     batch,
+    preview,
     inspect,
     bench,
     compare,
