@@ -1,7 +1,7 @@
 # Everything here needs only Python 3.11 or newer, make and a package index; the rest is installed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo test test-fuzz test-fullsize lint format docs wheels clean
+.PHONY: help setup demo zoo test test-browser test-fuzz test-fullsize lint format docs wheels clean
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -32,6 +32,10 @@ zoo: $(STAMP) ## train all embedded models again: minutes on a GPU, hours on a C
 # One torch thread per test process: several of them on the same cores would wait for each other.
 test: $(STAMP) ## all tests but those at full model size; PYTEST_ARGS="-k discovery" narrows them
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+test-browser: $(STAMP) ## the studio in Chromium, which is installed from Debian's packages where there is none
+	$(VENV_PYTHON) tests/browser/chromium.py
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
 test-fuzz: $(STAMP) ## damaged and hostile inputs, 10 000 cases of them; `make test` has a few hundred
 	AMDM_FUZZ_CASES=$(or $(CASES),10000) $(VENV_PYTHON) -m pytest tests/fuzz $(PYTEST_ARGS)
