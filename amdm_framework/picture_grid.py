@@ -26,10 +26,12 @@ class Cell:
     Attributes:
         picture: None where there is none; the caption says why.
         caption: stands below it; its lines are broken where they are too long.
+        heading: stands between the two, in darker letters.
     """
 
     picture: Image.Image | None
     caption: str = ""
+    heading: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class Grid:
         subtitle: below the title.
         columns: labels.
         rows: labels.
-        cells: rows of cells, one for every column.
+        cells: rows of cells, one for every column; the last row may end earlier.
         footer: below everything: how to read the captions.
+        most_lines: of a heading and of a caption, which are shortened where they have more; None is any number.
     """
 
     title: str
@@ -51,6 +54,7 @@ class Grid:
     rows: Sequence[str]
     cells: Sequence[Sequence[Cell]]
     footer: str = ""
+    most_lines: int | None = None
 
 
 def enlargement(pictures: Sequence[Image.Image]) -> int:
@@ -73,15 +77,19 @@ def draw_grid(grid: Grid) -> Image.Image:
     bands = [range(first, len(grid.columns))[:per_band] for first in range(0, len(grid.columns), per_band)]
     beside = [label.widest(text) for text in grid.rows] + [small.widest(CONTINUED)] * (len(bands) > 1)
     label_width = min(cell_width, max(beside))
-    left = margin + label_width + gap
+    left = margin + (label_width + gap if label_width else 0)
     width = max(left + per_band * (cell_width + gap) - gap + margin, 4 * SMALLEST_CELL)
     full = width - 2 * margin
     header_heights = [max(label.height(grid.columns[column], cell_width) for column in band) for band in bands]
-    row_heights = [
-        max(
-            label.height(text, label_width),
-            *(cell_height + gap // 3 + small.height(cell.caption, cell_width) for cell in cells),
+
+    def text_height(cell: Cell) -> int:
+        return sum(
+            text.height(words, cell_width, grid.most_lines)
+            for text, words in ((label, cell.heading), (small, cell.caption))
         )
+
+    row_heights = [
+        max(label.height(text, label_width), *(cell_height + gap // 3 + text_height(cell) for cell in cells))
         for text, cells in zip(grid.rows, grid.cells, strict=True)
     ]
     top = margin + title.height(grid.title, full) + small.height(grid.subtitle, full) + gap
@@ -102,13 +110,18 @@ def draw_grid(grid: Grid) -> Image.Image:
         for text, cells, row_height in zip(grid.rows, grid.cells, row_heights, strict=True):
             label.write(pen, margin, top, text, label_width)
             for place, column in zip(lefts, band, strict=True):
+                if column >= len(cells):
+                    break
                 cell = cells[column]
                 if cell.picture is None:
                     pen.rectangle((place, top, place + cell_width - 1, top + cell_height - 1), outline=BORDER)
                 else:
                     enlarged = (scale * cell.picture.width, scale * cell.picture.height)
                     page.paste(cell.picture.convert("RGB").resize(enlarged, Image.Resampling.NEAREST), (place, top))
-                small.write(pen, place, top + cell_height + gap // 3, cell.caption, cell_width)
+                below = top + cell_height + gap // 3
+                label.write(pen, place, below, cell.heading, cell_width, grid.most_lines)
+                below += label.height(cell.heading, cell_width, grid.most_lines)
+                small.write(pen, place, below, cell.caption, cell_width, grid.most_lines)
             top += row_height + gap
     small.write(pen, margin, top, grid.footer, full)
     return page

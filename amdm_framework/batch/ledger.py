@@ -193,19 +193,11 @@ class Ledger:
             os.write(self._descriptor, b"\n")
 
     def _take(self, line: bytes, number: int) -> None:
-        try:
-            content = parse_object(line)
-            if self.header is None or "format" in content:
-                self.header = Header.model_validate_json(line)
-            else:
-                entry = Entry.model_validate_json(line)
-                self.entries[entry.name] = entry
-        except ValidationError as error:
-            model = Header if error.title == "Header" else Entry
-            message = "; ".join(str(problem) for problem in problems_of(error, model))
-            raise self._problem(f"line {number} is damaged: {message}") from error
-        except InputError as error:
-            raise self._problem(f"line {number} is damaged: {error}") from error
+        content = _parse(line, number, self.path, first=self.header is None)
+        if isinstance(content, Header):
+            self.header = content
+        else:
+            self.entries[content.name] = content
 
     def _append(self, line: _Line) -> None:
         data = json.dumps(line.model_dump(mode="json", exclude_none=True)).encode() + b"\n"
@@ -221,3 +213,45 @@ class Ledger:
 
     def _problem(self, message: str) -> InputError:
         return InputError([Problem(message, file=str(self.path))])
+
+
+def read_entries(folder: Path) -> list[Entry]:
+    """Read what has become of the jobs of a batch so far, whether it is being drawn or not.
+
+    Returns:
+        The latest entry of every name, in the order in which the names first appeared.
+
+    Raises:
+        InputError: there is no ledger in the folder, or a line of it is damaged.
+    """
+    path = folder / LEDGER_NAME
+    entries: dict[str, Entry] = {}
+    try:
+        with path.open("rb") as file:
+            number = 0
+            # A last line without its end is being written, or was torn.
+            while (line := file.readline(MAX_LINE_BYTES + 1)).endswith(b"\n"):
+                number += 1
+                content = _parse(line, number, path, first=number == 1)
+                if isinstance(content, Entry):
+                    entries[content.name] = content
+    except FileNotFoundError:
+        raise InputError([Problem(f"there is no {LEDGER_NAME} in it, expected the folder of `amdm batch --output`",
+                                  file=str(folder))]) from None  # fmt: skip
+    except OSError as error:
+        raise InputError([Problem(f"cannot be read: {error.strerror}", file=str(path))]) from error
+    if len(line) > MAX_LINE_BYTES:
+        raise InputError([Problem(f"line {number + 1} is damaged: longer than {MAX_LINE_BYTES} bytes", file=str(path))])
+    return list(entries.values())
+
+
+def _parse(line: bytes, number: int, path: Path, first: bool) -> Header | Entry:
+    try:
+        content = parse_object(line)
+        return (Header if first or "format" in content else Entry).model_validate_json(line)
+    except ValidationError as error:
+        model = Header if error.title == "Header" else Entry
+        message = "; ".join(str(problem) for problem in problems_of(error, model))
+        raise InputError([Problem(f"line {number} is damaged: {message}", file=str(path))]) from error
+    except InputError as error:
+        raise InputError([Problem(f"line {number} is damaged: {error}", file=str(path))]) from error

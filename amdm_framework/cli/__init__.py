@@ -10,6 +10,7 @@ from .batch import batch
 from .bench import bench
 from .check import check
 from .compare import compare
+from .contact_sheet import contact_sheet
 from .group import AmdmGroup
 from .inspect import inspect
 from .installed import plugins, strategies
@@ -19,6 +20,7 @@ from .preview import preview
 from .rerun import rerun
 from .run import run
 from .schema import schema
+from .studio import studio
 from .sweep import sweep
 from .tune import tune
 
@@ -38,7 +40,9 @@ def main(debug: bool) -> None:
 
 for _command in (
     run,
+    studio,
     batch,
+    contact_sheet,
     preview,
     inspect,
     bench,
