@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .sampling.transition import transitions
 from .scene import Scene
 
 Reports = list[ProviderReport | None]
+
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,29 @@ def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContex
     if problems:
         raise InputError(problems)
     return reports
+
+
+class MemberInspections:
+    """`inspect_members` that remembers what the files of a member said; for many compositions of the same members."""
+
+    def __init__(self) -> None:
+        self._reports: OrderedDict[tuple[str, str], ProviderReport | None] = OrderedDict()
+
+    def __call__(self, resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> Reports:
+        """Return one report per member.
+
+        Raises:
+            InputError: as `inspect_members`.
+        """
+        keys = [(member.spec.name, member.options.model_dump_json()) for member in resolved.members]
+        # Looked up once: another thread may inspect, and forget, at the same time.
+        known = {key: self._reports[key] for key in keys if key in self._reports}
+        if len(known) < len(set(keys)):
+            known = dict(zip(keys, inspect_members(resolved, contexts), strict=True))
+            self._reports.update(known)
+            while len(self._reports) > _REMEMBERED:
+                self._reports.popitem(last=False)
+        return [known[key] for key in keys]
 
 
 def examine_scenes(

@@ -41,16 +41,26 @@ def files_of_composition(resolved: ResolvedComposition) -> list[InputFile]:
     Options of the types `Path` and `CheckpointReference` name files; so does every other text option that is the path
     of something that exists. References to elsewhere (`hf://...`) are left out.
     """
+    return [file for file in paths_of_composition(resolved) if file.declared or _exists(file.path)]
+
+
+def paths_of_composition(resolved: ResolvedComposition) -> list[InputFile]:
+    """Return where every text of a composition's providers would lead as a path, whether anything is there or not.
+
+    Texts of a condition that do not say that they name a file are words for the model, and left out; so are references
+    to elsewhere.
+    """
     files = []
     for index, (block, member) in enumerate(zip(resolved.composition.providers, resolved.members, strict=True)):
         at: Key = ("providers", index)
         texts = [*_texts(block.model_extra or {}, member.spec.options, at)]
-        # Texts of a condition are words for the model, whatever lies in the folder under the same name.
+        # Whatever lies in the folder under the same name.
         texts += [text for text in _texts(block.condition, member.spec.condition, (*at, "condition")) if text.declared]
-        for text in texts:
-            path = resolved.base_dir / Path(text.value).expanduser()
-            if "://" not in text.value and (text.declared or _exists(path)):
-                files.append(InputFile(text.key, path, text.declared))
+        files += [
+            InputFile(text.key, resolved.base_dir / Path(text.value).expanduser(), text.declared)
+            for text in texts
+            if "://" not in text.value
+        ]
     return files
 
 

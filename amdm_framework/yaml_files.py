@@ -275,5 +275,5 @@ def _model_in(annotation: Any) -> Any:
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
-    """Write plain data as YAML in the order given."""
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    """Write plain data as YAML in the order given; lists and mappings that hold no others take one line."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)

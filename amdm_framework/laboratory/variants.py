@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..composition import ResolvedComposition, read_composition
-from ..cost import Reports, RunCost, examine_scenes, inspect_members
+from ..cost import MemberInspections, RunCost, examine_scenes
 from ..errors import AMDMError, InputError, Problem
-from ..models.context import LoadContext
 from ..plugins import PluginRegistry
-from ..provider import ProviderReport
 from ..sampling.transition import transitions
 from ..scene import Scene
 from ..yaml_files import apply_overrides, read_yaml
@@ -105,7 +103,8 @@ class VariantChecker:
         self._plugins = plugins
         self._device = device
         self._dtype = dtype
-        self._reports: dict[tuple[str, str], ProviderReport | None] = {}
+        # What files say does not change from one variant to the next.
+        self._inspect = MemberInspections()
 
     def resolve(self, variant: Variant) -> ResolvedComposition:
         """Find a variant's names and check its options.
@@ -146,13 +145,6 @@ class VariantChecker:
             InputError: with the mistakes of all of them; one that only some of them have says which.
         """
         return collect(variants, self.check)
-
-    def _inspect(self, resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> Reports:
-        # What files say does not change from one variant to the next.
-        keys = [(member.spec.name, member.options.model_dump_json()) for member in resolved.members]
-        if any(key not in self._reports for key in keys):
-            self._reports |= dict(zip(keys, inspect_members(resolved, contexts), strict=True))
-        return [self._reports[key] for key in keys]
 
 
 def collect(variants: Sequence[Variant], attempt: Callable[[Variant], Result]) -> list[Result]:

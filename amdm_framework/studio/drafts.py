@@ -1,0 +1,182 @@
+"""What a page is working on: a composition and a scene, as content or as YAML, checked as far as they are complete."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from ..composition import ResolvedComposition, read_composition, read_scene
+from ..cost import MemberInspections, RunCost, examine_scenes
+from ..errors import AMDMError, IncompatibleProvidersError, InputError, Problem
+from ..plugins import PluginRegistry
+from ..scene import Scene
+from ..yaml_files import parse_yaml, to_yaml
+from .containment import ReadableFiles
+
+MAX_SIDE = 4096
+"""Longest side of a picture that a page may ask for, in pixels."""
+
+Part = Literal["composition", "scene"]
+
+
+@dataclass(frozen=True)
+class PartProblem:
+    """What is wrong with one part, at one of its keys."""
+
+    part: Part
+    key: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What became of a composition and a scene.
+
+    Attributes:
+        composition: its content, None where the YAML cannot be read.
+        scene: likewise.
+        problems: everything that is wrong with both, the first as written.
+        resolved: the composition, None where it cannot be drawn.
+        drawn: the scene, None where it cannot be drawn.
+        cost: what a picture takes, None where something is wrong.
+        incompatible: why the models cannot be aggregated, an empty string where they can.
+    """
+
+    composition: dict[str, Any] | None
+    scene: dict[str, Any] | None
+    problems: tuple[PartProblem, ...]
+    resolved: ResolvedComposition | None = None
+    drawn: Scene | None = None
+    cost: RunCost | None = None
+    incompatible: str = ""
+
+    def for_page(self) -> dict[str, Any]:
+        """Return what the page shows of it, as plain data."""
+        return {
+            "composition": self.composition,
+            "scene": self.scene,
+            "composition_yaml": None if self.composition is None else to_yaml(self.composition),
+            "scene_yaml": None if self.scene is None else to_yaml(self.scene),
+            "problems": [asdict(problem) for problem in self.problems],
+            "cost": None if self.cost is None else asdict(self.cost),
+            "incompatible": self.incompatible,
+        }
+
+
+class DraftChecker:
+    """Checks drafts, and remembers what files said of the models in them.
+
+    Args:
+        plugins: the installed plugins.
+        files: what a page may name.
+        device: of members that do not name their own.
+        dtype: what networks compute in.
+
+    Attributes:
+        files: what a page may name.
+    """
+
+    def __init__(self, plugins: PluginRegistry, files: ReadableFiles, device: str, dtype: str) -> None:
+        self._plugins = plugins
+        self.files = files
+        self._device = device
+        self._dtype = dtype
+        self._inspections = MemberInspections()
+
+    def check(self, composition: str | Mapping[str, Any], scene: str | Mapping[str, Any]) -> Draft:
+        """Check a composition and a scene, each as YAML or as the content that a form holds."""
+        contents: dict[Part, dict[str, Any] | None] = {"composition": None, "scene": None}
+        problems: list[PartProblem] = []
+        for part, written in (("composition", composition), ("scene", scene)):
+            try:
+                contents[part] = _content(written)  # type: ignore[index]
+            except InputError as error:
+                problems += _at(part, error)  # type: ignore[arg-type]
+        resolved = drawn = None
+        if contents["composition"] is not None:
+            try:
+                resolved = self._resolve(contents["composition"])
+            except InputError as error:
+                problems += _at("composition", error)
+        if contents["scene"] is not None:
+            try:
+                self.files.check_scene(contents["scene"])
+                drawn = read_scene(contents["scene"], self.files.base_dir)
+            except InputError as error:
+                problems += _at("scene", error)
+        cost = None
+        incompatible = ""
+        if resolved is not None:
+            try:
+                scenes = [] if drawn is None else [drawn]
+                cost, _ = examine_scenes(resolved, scenes, self._plugins, self._device, self._dtype, self._inspections)
+            except IncompatibleProvidersError as error:
+                incompatible = str(error)
+            except InputError as error:
+                problems += [_at_member(problem, resolved) for problem in error.problems]
+            except AMDMError as error:
+                problems.append(PartProblem("composition", "", str(error)))
+            problems += _too_large(resolved, cost)
+        return Draft(contents["composition"], contents["scene"], tuple(problems), resolved, drawn, cost, incompatible)
+
+    def _resolve(self, content: dict[str, Any]) -> ResolvedComposition:
+        base_dir = self.files.base_dir
+        resolved = read_composition(content, self._plugins, base_dir=base_dir)
+        placed = copy.deepcopy(content)
+        if self.files.place(placed, resolved):
+            resolved = read_composition(placed, self._plugins, base_dir=base_dir)
+        self.files.check_composition(resolved)
+        return resolved
+
+
+def _content(written: str | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(written, str):
+        return parse_yaml(written, "")
+    # What a form sends went through JSON: no reference into anything of ours. Values typed as YAML are marked.
+    content = _with_typed_values(json.loads(json.dumps(written)), ())
+    assert isinstance(content, dict)
+    return content
+
+
+def _with_typed_values(value: Any, key: Sequence[str | int]) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"$yaml"}:
+            try:
+                return parse_yaml(f"value: {value['$yaml']}", "")["value"]
+            except InputError as error:
+                path = ".".join(map(str, key))
+                raise InputError([replace(problem, key=path) for problem in error.problems]) from error
+        return {name: _with_typed_values(inner, (*key, name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_typed_values(inner, (*key, index)) for index, inner in enumerate(value)]
+    return value
+
+
+def _at(part: Part, error: InputError) -> list[PartProblem]:
+    return [PartProblem(part, problem.key, problem.message) for problem in error.problems]
+
+
+def _at_member(problem: Problem, resolved: ResolvedComposition) -> PartProblem:
+    # What a member misses in a scene is told by the member's name.
+    for index, member in enumerate(resolved.members):
+        for prefix in (f"provider {member.name}.", f"provider {member.name}"):
+            if problem.key.startswith(prefix):
+                rest = problem.key.removeprefix(prefix)
+                return PartProblem("composition", f"providers.{index}.{rest}".rstrip("."), problem.message)
+    return PartProblem("composition", problem.key, problem.message)
+
+
+def _too_large(resolved: ResolvedComposition, cost: RunCost | None) -> list[PartProblem]:
+    sampler = resolved.composition.sampler
+    sides = {
+        "height": sampler.height or (cost.height if cost else None) or 0,
+        "width": sampler.width or (cost.width if cost else None) or 0,
+    }
+    return [
+        PartProblem("composition", f"sampler.{name}", f"found {side}, expected {MAX_SIDE} at most in the studio")
+        for name, side in sides.items()
+        if side > MAX_SIDE
+    ]

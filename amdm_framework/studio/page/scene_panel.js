@@ -1,0 +1,302 @@
+// The scene: the stage, the caption, and lists of instances, interactions and reference pictures.
+
+import { Canvas } from './canvas.js';
+import { colourOf, COLOURS, colourWord, h, icon, iconButton, put, segmented } from './dom.js';
+import { yamlEditor } from './yaml_editor.js';
+
+const AUTOMATIC = /^object-\d+$/;
+const ROLES = ['style', 'content', 'control'];
+
+export class ScenePanel {
+  constructor(store, server, say) {
+    this.store = store;
+    this.server = server;
+    this.say = say;
+    this.thumbnails = {};
+    this.mode = 'draw';
+    this.canvas = new Canvas(store, (box) => this.add(box), (number) => this.focus(`interactions.${number}.action`));
+    this.yaml = yamlEditor(store, 'scene');
+    this.caption = this.text('textarea', 'caption', 'What the whole picture shows', { rows: 2, class: 'growing' });
+    this.negative = this.text('input', 'negative', 'What it should not show');
+    this.instances = h('div', { class: 'rows' });
+    this.interactions = h('div', { class: 'rows' });
+    this.references = h('div', { class: 'rows' });
+    this.rest = h('div', { class: 'problems' });
+    this.tools = h('div', { class: 'tools' });
+    const chooser = h('input', { type: 'file', accept: 'image/png,image/jpeg,image/webp', hidden: true, class: 'reference-file',
+      onchange: () => this.addPictures(chooser.files).then(() => { chooser.value = ''; }) });
+    this.form = h('div', {},
+      this.tools, this.canvas.element,
+      field('Caption', this.caption), field('Negative', this.negative),
+      h('h3', {}, 'Things in the picture'), this.instances,
+      h('h3', {}, 'Interactions'), this.interactions,
+      h('h3', {}, 'Reference pictures'), this.references, chooser,
+      h('button', { type: 'button', class: 'drop', onclick: () => chooser.click() }, icon('plus'),
+        'Drop a picture here, or choose one'),
+      this.rest);
+    this.head = h('div', { class: 'head' });
+    this.element = h('section', { class: 'panel scene', 'aria-label': 'Scene' }, this.head, this.form, this.yaml.element);
+    store.on('scene', () => this.show());
+    store.on('scene-values', () => this.showBoxes());
+    store.on('selected', () => this.showInstances());
+    store.on('tool', () => this.showTools());
+    store.on('answer', () => this.showProblems());
+    this.showTools();
+    this.showMode();
+  }
+
+  text(tag, key, placeholder, extra) {
+    return h(tag, { ...extra, placeholder, 'data-key': key, 'aria-label': key,
+      oninput: (event) => this.store.editScene((scene) => {
+        if (event.target.value) scene[key] = event.target.value;
+        else delete scene[key];
+      }, false) });
+  }
+
+  showMode() {
+    put(this.head, h('h2', {}, 'Scene'), segmented('Scene as', [['draw', 'Draw'], ['yaml', 'YAML']], this.mode,
+      (mode) => { this.mode = mode; this.showMode(); }));
+    this.form.hidden = this.mode !== 'draw';
+    this.yaml.show(this.mode === 'yaml');
+  }
+
+  showTools() {
+    const tool = (name, key, text) => h('button', { type: 'button', 'aria-pressed': String(this.canvas.tool === name), 'data-tool': name,
+      title: `${text} (${key})`, onclick: () => { this.canvas.choose(name); this.showTools(); } }, icon(name), text);
+    put(this.tools,
+      h('div', { class: 'segmented', role: 'group', 'aria-label': 'Tool' }, tool('box', 'B', 'Box'), tool('arrow', 'A', 'Interaction')),
+      h('span', { class: 'gap' }),
+      iconButton('undo', 'Undo (Ctrl+Z)', () => this.store.undo()),
+      iconButton('redo', 'Redo (Ctrl+Y)', () => this.store.undo(false)));
+    this.canvas.element.setAttribute('data-tool', this.canvas.tool);
+  }
+
+  add(box) {
+    let number = 1;
+    while (Object.hasOwn(this.store.scene.instances, `object-${number}`)) number += 1;
+    const name = `object-${number}`;
+    this.store.selected = name;
+    this.store.editScene((scene) => { scene.instances[name] = { phrase: '', box }; });
+    this.focus(`instances.${name}.phrase`);
+  }
+
+  focus(key) {
+    const found = [...this.element.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key);
+    if (found) found.focus();
+  }
+
+  show() {
+    const scene = this.store.scene;
+    for (const [control, key] of [[this.caption, 'caption'], [this.negative, 'negative']]) {
+      if (control !== control.getRootNode().activeElement) control.value = scene[key] || '';
+    }
+    this.showInstances();
+    this.showInteractions();
+    this.showReferences();
+    this.canvas.draw();
+    this.showProblems();
+  }
+
+  showInstances() {
+    const scene = this.store.scene;
+    if (!scene) return;
+    const names = Object.keys(scene.instances);
+    keepFocus(this.instances, () => put(this.instances,
+      ...(names.length ? names.map((name) => this.instance(name)) : [h('p', { class: 'faint' }, 'None yet: drag on the picture above.')])));
+    this.showProblems();
+  }
+
+  instance(name) {
+    const { store } = this;
+    const one = store.scene.instances[name];
+    const row = h('div', { class: store.selected === name ? 'row instance chosen' : 'row instance', 'data-instance': name,
+      onfocusin: () => this.choose(name), onpointerdown: () => this.choose(name) });
+    const phrase = h('input', { value: one.phrase || '', placeholder: 'what it is, e.g. a red circle', 'data-key': `instances.${name}.phrase`,
+      'aria-label': `phrase of ${name}`,
+      oninput: () => { store.editScene(() => { one.phrase = phrase.value; }, false); },
+      onchange: () => this.nameByPhrase(name) });
+    const colour = h('select', { class: 'colour', 'aria-label': `colour of ${name}`, title: 'Colour: a word in the phrase',
+      style: `--own: ${colourOf(store.scene, name)}`,
+      onchange: () => store.editScene(() => { one.phrase = withColour(one.phrase, colour.value); }) },
+    h('option', { value: '' }, 'no colour'), ...Object.keys(COLOURS).map((word) => h('option', { value: word }, word)));
+    colour.value = colourWord(one.phrase) || '';
+    row.append(colour, h('div', { class: 'grow' },
+      h('input', { class: 'name', value: name, 'aria-label': `name of ${name}`, 'data-key': `instances.${name}`, title: 'Its name in the scene',
+        onchange: (event) => this.rename(name, event.target.value.trim()) }), phrase, problemsFor(`instances.${name}.phrase`)),
+    iconButton('remove', `Delete ${name}`, () => this.canvas.remove(name)));
+    if (store.selected === name) {
+      row.append(h('div', { class: 'numbers' }, ['left', 'top', 'right', 'bottom'].map((side, index) => h('label', {}, side,
+        h('input', { type: 'number', min: 0, max: 1, step: 0.01, value: one.box[index], 'data-box': index, 'aria-label': `${side} of ${name}`,
+          onchange: (event) => store.editScene(() => { one.box[index] = Number(event.target.value); }, false) })))));
+    }
+    row.append(problemsFor(`instances.${name}`), problemsFor(`instances.${name}.box`));
+    return row;
+  }
+
+  // While a box is dragged only its numbers change.
+  showBoxes() {
+    for (const input of this.instances.querySelectorAll('[data-box]')) {
+      const one = this.store.scene.instances[input.closest('.row').dataset.instance];
+      if (one && input !== input.getRootNode().activeElement) input.value = one.box[Number(input.dataset.box)];
+    }
+    for (const row of this.instances.querySelectorAll('[data-instance]')) {
+      const name = row.dataset.instance;
+      const select = row.querySelector('.colour');
+      if (!Object.hasOwn(this.store.scene.instances, name)) continue;
+      select.value = colourWord(this.store.scene.instances[name].phrase) || '';
+      select.style.setProperty('--own', colourOf(this.store.scene, name));
+    }
+  }
+
+  choose(name) {
+    if (this.store.selected === name) return;
+    this.store.selected = name;
+    this.store.tell('selected');
+  }
+
+  // `object-1` was nobody's choice: what its phrase calls it reads better in the YAML.
+  nameByPhrase(name) {
+    const word = (this.store.scene.instances[name].phrase.toLowerCase().match(/[\p{L}\d]+/gu) || []).at(-1);
+    if (!AUTOMATIC.test(name) || !word) return;
+    let wanted = word;
+    for (let number = 2; Object.hasOwn(this.store.scene.instances, wanted); number += 1) wanted = `${word} ${number}`;
+    this.rename(name, wanted);
+  }
+
+  rename(name, wanted) {
+    const { store } = this;
+    if (wanted === name) return;
+    if (!wanted || Object.hasOwn(store.scene.instances, wanted)) {
+      this.say(wanted ? `There is another instance named ${wanted}.` : 'An instance needs a name.');
+      this.showInstances();
+      return;
+    }
+    if (store.selected === name) store.selected = wanted;
+    store.editScene((scene) => {
+      // In its place: the order of instances is the order in which models get them.
+      scene.instances = Object.fromEntries(Object.entries(scene.instances).map(([key, one]) => [key === name ? wanted : key, one]));
+      for (const one of scene.interactions) {
+        if (one.subject === name) one.subject = wanted;
+        if (one.object === name) one.object = wanted;
+      }
+      for (const one of scene.references) if (one.instance === name) one.instance = wanted;
+    });
+  }
+
+  showInteractions() {
+    const { store } = this;
+    const names = Object.keys(store.scene.instances);
+    const rows = store.scene.interactions.map((one, number) => {
+      const of = (role) => choice(names, one[role], `${role} of interaction ${number + 1}`, `interactions.${number}.${role}`,
+        (value) => store.editScene(() => { one[role] = value; }));
+      return h('div', { class: 'row interaction' }, h('div', { class: 'grow' },
+        h('div', { class: 'sentence' }, of('subject'),
+          h('input', { value: one.action || '', placeholder: 'does what', 'data-key': `interactions.${number}.action`, 'aria-label': `action of interaction ${number + 1}`,
+            oninput: (event) => store.editScene(() => { one.action = event.target.value; }, false) }), of('object')),
+        problemsFor(`interactions.${number}.subject`), problemsFor(`interactions.${number}.action`), problemsFor(`interactions.${number}.object`)),
+      iconButton('remove', `Delete interaction ${number + 1}`, () => store.editScene((scene) => scene.interactions.splice(number, 1))));
+    });
+    keepFocus(this.interactions, () => put(this.interactions,
+      ...(rows.length ? rows : [h('p', { class: 'faint' }, 'None yet: choose Interaction above, and drag from one box to another.')])));
+  }
+
+  showReferences() {
+    const { store } = this;
+    const rows = store.scene.references.map((one, number) => {
+      const key = `references.${number}`;
+      const picture = h('img', { alt: '', class: 'thumbnail' });
+      this.thumbnail(one.image, picture);
+      const role = h('input', { value: one.role || '', list: 'roles', 'data-key': `${key}.role`, 'aria-label': `role of picture ${number + 1}`,
+        oninput: (event) => store.editScene(() => { one.role = event.target.value; }, false) });
+      return h('div', { class: 'row reference' }, picture, h('div', { class: 'grow' },
+        h('div', { class: 'sentence' }, role, h('span', { class: 'faint' }, 'of'),
+          choice(['', ...Object.keys(store.scene.instances)], one.instance || '', `whose picture ${number + 1} is`, `${key}.instance`, (value) => store.editScene(() => {
+            if (value) one.instance = value;
+            else delete one.instance;
+          }), { '': 'the whole picture' })),
+        problemsFor(`${key}.image`), problemsFor(`${key}.role`), problemsFor(`${key}.instance`)),
+      iconButton('remove', `Delete picture ${number + 1}`, () => store.editScene((scene) => scene.references.splice(number, 1))));
+    });
+    keepFocus(this.references, () => put(this.references, ...rows,
+      h('datalist', { id: 'roles' }, ROLES.map((value) => h('option', { value })))));
+  }
+
+  async thumbnail(image, picture) {
+    if (!(image in this.thumbnails)) this.thumbnails[image] = this.server.ask('thumbnail', { image }).then((answer) => answer.uri, () => '');
+    const uri = await this.thumbnails[image];
+    if (uri) picture.src = uri;
+    else picture.classList.add('missing');
+  }
+
+  async addPictures(files) {
+    for (const file of files) {
+      try {
+        const { image } = await this.server.askAbout(file, 'add_picture');
+        delete this.thumbnails[image];
+        this.store.editScene((scene) => {
+          // A picture that the scene names and that is not here is the one that is waited for.
+          const waiting = scene.references.findIndex((_, number) => this.store.problemsAt('scene', `references.${number}.image`).length);
+          if (waiting >= 0) scene.references[waiting].image = image;
+          else scene.references.push({ role: ROLES.find((role) => !scene.references.some((one) => one.role === role)) || 'style', image });
+        });
+      } catch (error) {
+        this.say(error.message);
+      }
+    }
+  }
+
+  showProblems() {
+    const shown = new Set();
+    for (const slot of this.form.querySelectorAll('[data-problems]')) {
+      const messages = this.store.problemsAt('scene', slot.dataset.problems);
+      put(slot, ...messages.map((message) => h('p', { class: 'problem' }, message)));
+      if (messages.length) shown.add(slot.dataset.problems);
+    }
+    for (const control of this.form.querySelectorAll('[data-key]')) {
+      control.setAttribute('aria-invalid', String(this.store.problemsAt('scene', control.dataset.key).length > 0));
+    }
+    put(this.rest, ...this.store.problems('scene').filter((one) => !shown.has(one.key))
+      .map((one) => h('p', { class: 'problem' }, one.key ? `${one.key}: ${one.message}` : one.message)));
+  }
+}
+
+function field(label, control) {
+  return h('label', { class: 'field' }, h('span', {}, label), control);
+}
+
+function problemsFor(key) {
+  return h('div', { class: 'problems', 'data-problems': key });
+}
+
+function choice(values, chosen, label, key, onchange, texts = {}) {
+  // A name that does not exist stays visible, with the problem below it.
+  const all = values.includes(chosen) ? values : [...values, chosen];
+  const select = h('select', { 'aria-label': label, 'data-key': key, onchange: () => onchange(select.value) },
+    all.map((value) => h('option', { value }, texts[value] || value)));
+  select.value = chosen;
+  return select;
+}
+
+function withColour(phrase, colour) {
+  const word = colourWord(phrase);
+  const rest = word ? phrase.replace(new RegExp(`\\b${word}\\b\\s*`, 'i'), '') : phrase || '';
+  if (!colour) return rest.trim();
+  const article = rest.match(/^(an?|the)\s+/i);
+  if (!article) return `${colour} ${rest}`.trim();
+  const the = /^an?$/i.test(article[1]) ? (/^[aeiou]/.test(colour) ? 'an' : 'a') : article[1];
+  return `${the} ${colour} ${rest.slice(article[0].length)}`.trim();
+}
+
+// Lists are made anew when they change; whoever was typing in one goes on there.
+export function keepFocus(parent, change) {
+  const root = parent.getRootNode();
+  const active = root.activeElement;
+  const key = active && parent.contains(active) ? active.dataset.key : null;
+  const caret = key && 'selectionStart' in active ? active.selectionStart : null;
+  change();
+  if (!key) return;
+  const again = [...parent.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key);
+  if (!again) return;
+  again.focus({ preventScroll: true });
+  if (caret !== null && again.setSelectionRange && again.type === 'text') again.setSelectionRange(caret, caret);
+}
