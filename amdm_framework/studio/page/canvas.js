@@ -280,11 +280,12 @@ export class Canvas {
       const [x, y] = at(fx, fy);
       return s('rect', { class: 'handle', 'data-handle': handle, x: x - 13, y: y - 13, width: 26, height: 26, rx: 6 });
     });
-    const [x, y] = at(1, 0.5);
-    const outside = x + 60 < WIDTH ? x + 48 : at(0, 0.5)[0] - 48;
-    parts.push(s('circle', { class: 'handle link', 'data-handle': 'link', cx: Math.max(24, outside), cy: y, r: 22 },
+    // Below the box, beside its middle: labels stand above, and arrows leave from the sides.
+    const [x, bottom] = at(0.75, 1);
+    const y = bottom + 60 < this.height ? bottom + 44 : bottom - 44;
+    parts.push(s('circle', { class: 'handle link', 'data-handle': 'link', cx: x, cy: y, r: 22 },
       s('title', {}, 'Drag to another box: an interaction')));
-    parts.push(s('path', { class: 'link-sign', d: `M${Math.max(24, outside) - 8} ${y}h16m-6-6 6 6-6 6` }));
+    parts.push(s('path', { class: 'link-sign', d: `M${x - 8} ${y}h16m-6-6 6 6-6 6` }));
     return parts;
   }
 }

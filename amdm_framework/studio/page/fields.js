@@ -49,6 +49,8 @@ export function fold(id, title, opened, make) {
 
 function controlOf(option, value, set, given) {
   const standard = option.default === null || option.default === undefined ? '' : written(option.default);
+  // What comes in place of a value that is not given stands in brackets in the help.
+  const example = standard || (option.help.match(/\[([^\]]+)\]\.?$/) || [])[1] || option.type.replace(/ \| null$/, '');
   if (option.kind === 'switch' || option.kind === 'choice') {
     const values = option.kind === 'switch' ? [false, true] : option.choices;
     const select = h('select', { onchange: () => set(select.value === '' ? undefined : values[Number(select.value)]) },
@@ -58,18 +60,18 @@ function controlOf(option, value, set, given) {
     return select;
   }
   if (option.kind === 'number' || option.kind === 'integer') {
-    const input = h('input', { type: 'text', inputmode: 'decimal', value: given ? written(value) : '', placeholder: standard || option.type,
+    const input = h('input', { type: 'text', inputmode: 'decimal', value: given ? written(value) : '', placeholder: example,
       oninput: () => set(input.value.trim() === '' ? undefined : numberOr(input.value.trim())) });
     return input;
   }
   if (option.kind === 'yaml') {
     const text = given && value && value.$yaml !== undefined ? value.$yaml : given ? JSON.stringify(value) : '';
-    const input = h('input', { type: 'text', class: 'code', spellcheck: 'false', value: text, placeholder: standard || option.type,
+    const input = h('input', { type: 'text', class: 'code', spellcheck: 'false', value: text, placeholder: example,
       oninput: () => set(input.value.trim() === '' ? undefined : { $yaml: input.value }) });
     return input;
   }
   const input = h('input', { type: 'text', spellcheck: 'false', class: option.kind === 'reference' ? 'code' : '', value: given ? written(value) : '',
-    placeholder: standard || (option.kind === 'reference' ? 'hf://owner/repo, or a path' : option.type), list: option.kind === 'reference' ? 'references' : null,
+    placeholder: option.kind === 'reference' && !standard ? 'hf://owner/repo, or a path' : example, list: option.kind === 'reference' ? 'references' : null,
     // An empty text is a value where the standard is another one.
     oninput: () => set(input.value === '' && !option.required && standard === '' ? undefined : input.value) });
   return input;

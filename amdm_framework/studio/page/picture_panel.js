@@ -18,6 +18,7 @@ export class PicturePanel {
     this.seeds = h('input', { value: '1', class: 'seeds', 'aria-label': 'Seeds', title: 'One picture per seed, e.g. 1, 2, 3' });
     this.alone = h('input', { type: 'checkbox', checked: true });
     this.button = h('button', { type: 'button', class: 'primary', onclick: () => this.draw() }, 'Draw');
+    this.reason = h('p', { class: 'faint', role: 'status' });
     this.list = h('ol', { class: 'jobs', 'aria-label': 'Jobs' });
     this.stage = h('div', { class: 'result' });
     this.element = h('section', { class: 'panel picture', 'aria-label': 'Picture' },
@@ -26,7 +27,7 @@ export class PicturePanel {
         h('label', { class: 'field inline' }, h('span', {}, 'Seeds'), this.seeds),
         iconButton('dice', 'Random seed', () => { this.seeds.value = String(crypto.getRandomValues(new Uint32Array(1))[0]); }),
         iconButton('plus', 'One more seed', () => this.more()), this.button),
-      h('label', { class: 'check' }, this.alone, 'Each model alone, too'),
+      h('label', { class: 'check' }, this.alone, 'Each model alone, too'), this.reason,
       this.stage, this.list);
     store.on('answer', () => this.showButton());
     this.showStage();
@@ -42,7 +43,12 @@ export class PicturePanel {
     const { problems, incompatible } = this.store.answer;
     const wrong = problems.length || incompatible;
     this.button.disabled = Boolean(wrong);
-    this.button.title = wrong ? 'Something has to be mended first' : '';
+    const count = (part, text) => {
+      const number = problems.filter((one) => one.part === part).length;
+      return number ? `${number} in the ${text}` : null;
+    };
+    const places = [count('scene', 'scene'), count('composition', 'models'), incompatible ? 'models that do not fit' : null].filter(Boolean);
+    this.reason.textContent = places.length ? `To mend first: ${places.join(', ')}` : '';
   }
 
   async draw() {

@@ -26,14 +26,13 @@ export class ScenePanel {
     const chooser = h('input', { type: 'file', accept: 'image/png,image/jpeg,image/webp', hidden: true, class: 'reference-file',
       onchange: () => this.addPictures(chooser.files).then(() => { chooser.value = ''; }) });
     this.form = h('div', {},
-      this.tools, this.canvas.element,
-      field('Caption', this.caption), field('Negative', this.negative),
+      field('Caption', this.caption), this.tools, this.canvas.element,
       h('h3', {}, 'Things in the picture'), this.instances,
       h('h3', {}, 'Interactions'), this.interactions,
       h('h3', {}, 'Reference pictures'), this.references, chooser,
       h('button', { type: 'button', class: 'drop', onclick: () => chooser.click() }, icon('plus'),
         'Drop a picture here, or choose one'),
-      this.rest);
+      field('Negative', this.negative), this.rest);
     this.head = h('div', { class: 'head' });
     this.element = h('section', { class: 'panel scene', 'aria-label': 'Scene' }, this.head, this.form, this.yaml.element);
     store.on('scene', () => this.show());
@@ -82,7 +81,10 @@ export class ScenePanel {
 
   focus(key) {
     const found = [...this.element.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key);
-    if (found) found.focus();
+    if (!found) return;
+    // The picture above stays in sight where that is possible.
+    found.focus({ preventScroll: true });
+    found.scrollIntoView({ block: 'nearest' });
   }
 
   show() {
