@@ -11,6 +11,7 @@ from PIL import Image
 from amdm_bench_coco_mig.interfaces import Detections
 from amdm_bench_coco_mig.pretrained import find_pretrained, load_pretrained, load_processor
 from amdm_framework.models.context import LoadContext
+from amdm_framework.models.references import missing_file
 
 BOX_THRESHOLD = 0.25
 TEXT_THRESHOLD = 0.25
@@ -66,6 +67,9 @@ def load_detector(reference: str, context: LoadContext) -> GroundingDino:
     )
 
     folder = find_pretrained(reference, context, "grounding-dino")
+    # Without these files the library would make up an empty vocabulary.
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise missing_file(reference, "tokenizer.json", cause=f"looked in {folder}")
     processor = GroundingDinoProcessor(
         load_processor(GroundingDinoImageProcessorPil, folder), load_processor(AutoTokenizer, folder)
     )
