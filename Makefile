@@ -1,7 +1,7 @@
 # Everything here needs only Python 3.11 or newer, make and a package index; the rest is installed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo test test-browser test-fuzz test-fullsize lint format docs wheels clean
+.PHONY: help setup demo studio zoo test test-browser test-fuzz test-fullsize lint format docs wheels clean
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -25,6 +25,9 @@ setup: $(STAMP) ## make .venv and install framework, plugins and zoo into it
 
 demo: $(STAMP) ## draw a picture with the embedded models and say where it is
 	$(VENV_PYTHON) -m amdm_shapes_zoo.demo
+
+studio: $(STAMP) ## serve the page on which scenes are drawn with the mouse, and say where it is
+	.venv/bin/amdm studio
 
 zoo: $(STAMP) ## train all embedded models again: minutes on a GPU, hours on a CPU; goes on where it stopped
 	$(VENV_PYTHON) -m amdm_shapes_zoo.train all

@@ -41,6 +41,10 @@ Answer = dict[str, Any]
 Method = Callable[["StudioService", Data], Answer]
 
 
+class UnknownSessionError(AMDMError):
+    """The studio was started anew, or forgot a page that was silent for long."""
+
+
 def answers(method: Method) -> Method:
     """Turn errors of a method into an answer that says what is wrong."""
 
@@ -48,6 +52,8 @@ def answers(method: Method) -> Method:
     def answer(self: StudioService, data: Data) -> Answer:
         try:
             return method(self, _Request(data if isinstance(data, dict) else {}))
+        except UnknownSessionError as error:
+            return {"error": str(error), "expired": True}
         except InputError as error:
             return {"error": "\n".join(problem.message for problem in error.problems)}
         except AMDMError as error:
@@ -247,7 +253,7 @@ class StudioService:
         token = str(data.get("session", ""))
         with self._lock:
             if token not in self._sessions:
-                raise InputError("this page is not known any more: reload it")
+                raise UnknownSessionError("this page is not known any more: reload it")
             self._sessions[token] = time.monotonic()
         return token
 

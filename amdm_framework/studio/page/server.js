@@ -15,7 +15,7 @@ export class Server {
     return answer;
   }
 
-  async ask(name, data = {}) {
+  async ask(name, data = {}, again = false) {
     let answer;
     try {
       answer = await this.functions[name]({ session: this.session, ...data });
@@ -23,6 +23,11 @@ export class Server {
       throw new Error('The studio does not answer. Is it still running?');
     }
     if (answer === null || answer === undefined) throw new Error('The studio does not answer. Is it still running?');
+    if (answer.expired && !again) {
+      // The studio was started anew: what is on the page is still here, and goes on in a new session.
+      await this.open();
+      return this.ask(name, data, true);
+    }
     if (answer.error && name !== 'jobs') throw new Error(answer.error);
     return answer;
   }
