@@ -19,7 +19,8 @@ class TraceRow:
         seconds: time its network took.
         metrics: figures of the strategy, each with one value per image; `distance_to_mean` in latent units,
             `norm_ratio` = |x'| / sqrt(n), `cosine` with the target's sample, or with its noise prediction where those
-            are mixed.
+            are mixed, `displacement` of the target's next latents from those that it would have taken alone and the
+            `pull` of each secondary in it, both as root mean squares.
     """
 
     index: int

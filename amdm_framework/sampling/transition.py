@@ -48,6 +48,12 @@ class Transition:
         """Return the epsilon that explains latents x_t by a given x0, both (B, C, H, W)."""
         return (latents - math.sqrt(self.alpha_cumprod) * original_sample) / math.sqrt(1 - self.alpha_cumprod)
 
+    @property
+    def noise_weight(self) -> float:
+        """How far the mean moves with the noise prediction: its derivative, the same at all latents."""
+        direction = math.sqrt(max(1 - self.alpha_cumprod_previous - self.std**2, 0.0))
+        return direction - math.sqrt(self.alpha_cumprod_previous * (1 - self.alpha_cumprod) / self.alpha_cumprod)
+
     def mean(self, latents: torch.Tensor, noise_prediction: torch.Tensor) -> torch.Tensor:
         """Return the mean of the transition, (B, C, H, W)."""
         direction = math.sqrt(max(1 - self.alpha_cumprod_previous - self.std**2, 0.0))

@@ -21,6 +21,7 @@ from .base import (
     WindowOptions,
     expect_length,
     per_sample_norm,
+    pull_metrics,
     sample_metrics,
     weighted_sum,
 )
@@ -124,6 +125,10 @@ class AMDM(WindowedStrategy):
         metrics = sample_metrics(aggregate, samples)
         metrics["distance_to_mean"] = [move.distance for move in moves]
         metrics["step_over_distance"] = [move.fraction for move in moves]
+        # The target's own step takes back a fraction of the aggregation, everybody's part of it alike.
+        left = 1 - moves[0].fraction[:, None, None, None]
+        parts = {k: left * self.coefficients[k] * (samples[k] - samples[0]) for k in range(1, len(samples))}
+        metrics |= pull_metrics(moves[0].latents - samples[0], parts, len(samples))
         return Advance([move.latents for move in moves], metrics)
 
     def review(self, trace: Trace) -> list[str]:

@@ -314,10 +314,45 @@ def sample_metrics(
     return {"norm_ratio": norms, "cosine": cosines}
 
 
-def advance_together(epsilon: torch.Tensor, states: Sequence[ProviderState], transition: Transition) -> Advance:
-    """Step the latents that all providers share with one noise prediction (B, C, H, W).
+def pull_metrics(
+    displacement: torch.Tensor, parts: Mapping[int, torch.Tensor], provider_count: int
+) -> dict[str, list[torch.Tensor | None]]:
+    """Return the figures of who moved the target's next latents how far, as root mean squares over their values.
+
+    Args:
+        displacement: (B, C, H, W) the target's next latents, less those that it would have taken alone.
+        parts: by secondary, (B, C, H, W) what of it is that member's: what would be missing if it had predicted what the
+            target predicts, all else being equal, or nothing beyond the unconditional half where guidance adds up.
+        provider_count: of the run.
+    """
+    root_n = math.sqrt(displacement[0].numel())
+    pulls: list[torch.Tensor | None] = [None] * provider_count
+    for provider, part in parts.items():
+        pulls[provider] = (per_sample_norm(part) / root_n).flatten()
+    together = (per_sample_norm(displacement) / root_n).flatten()
+    return {"pull": pulls, "displacement": [together, *[None] * (provider_count - 1)]}
+
+
+def advance_together(
+    epsilon: torch.Tensor,
+    states: Sequence[ProviderState],
+    transition: Transition,
+    parts: Mapping[int, torch.Tensor] | None = None,
+) -> Advance:
+    """Step the latents that all providers share with one noise prediction.
 
     Noise is drawn once, from the target's generators.
+
+    Args:
+        epsilon: (B, C, H, W).
+        states: one per provider, target first.
+        transition: from this timestep to the next.
+        parts: by secondary, (B, C, H, W) its part of the difference between `epsilon` and the target's own noise
+            prediction, for the trace; None where the target has none.
     """
     latents = transition.sample(states[0].latents, epsilon, states[0].noise)
-    return Advance([latents] * len(states), sample_metrics(latents, [state.noise_prediction for state in states]))
+    metrics = sample_metrics(latents, [state.noise_prediction for state in states])
+    if parts:
+        moved = {provider: transition.noise_weight * part for provider, part in parts.items()}
+        metrics |= pull_metrics(weighted_sum([1] * len(moved), list(moved.values())), moved, len(states))
+    return Advance([latents] * len(states), metrics)

@@ -74,7 +74,9 @@ class Composable(WindowedStrategy):
         unconditional = states[0].unconditional_epsilon
         references = [unconditional if state.unconditional is None else state.unconditional for state in states]
         epsilon = conjunction(unconditional, [state.epsilon for state in states], references, scales)
-        return advance_together(epsilon, states, transition)
+        # The target alone would add nothing but its own.
+        parts = {k: scales[k] * (states[k].epsilon - references[k]) for k in range(1, len(states))}
+        return advance_together(epsilon, states, transition, parts)
 
 
 def conjunction(

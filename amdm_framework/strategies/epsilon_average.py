@@ -54,4 +54,6 @@ class EpsilonAverage(WindowedStrategy):
         self.shares = resolve_shares(self.settings.shares, provider_count, "one per provider, target first")
 
     def aggregate(self, step: Step, states: Sequence[ProviderState], transition: Transition) -> Advance:
-        return advance_together(weighted_sum(self.shares, [state.epsilon for state in states]), states, transition)
+        predictions = [state.epsilon for state in states]
+        parts = {k: self.shares[k] * (predictions[k] - predictions[0]) for k in range(1, len(states))}
+        return advance_together(weighted_sum(self.shares, predictions), states, transition, parts)

@@ -151,17 +151,26 @@ class InstanceRelay(AggregationStrategy):
             return Advance([latents] + [None] * (self.provider_count - 1))
         assert step.regions is not None
         masks = step.regions.to(target.latents.dtype)
-        drawn = states[self.drawing[step.index]].epsilon
+        drawing = self.drawing[step.index]
+        drawn = states[drawing].epsilon
         epsilon = drawn
+        # For the trace, which knows nothing of the limit.
+        parts = {}
+        outside = 1 - masks.sum(1, keepdim=True).clamp(max=1)
         if step.index >= self.settings.secondary_steps:
             for k in self.shifting:
-                epsilon = epsilon + instance_shift(states[k].epsilon - drawn, masks)
+                parts[k] = instance_shift(states[k].epsilon - drawn, masks)
+                epsilon = epsilon + parts[k]
         if self.background or self.settings.target_outside:
-            outside = 1 - masks.sum(1, keepdim=True).clamp(max=1)
             own = target.epsilon if self.settings.target_outside else drawn
             together = torch.stack([own, *(states[k].epsilon for k in self.background)]).mean(0)
             epsilon = epsilon + outside * (together - drawn)
-        return advance_together(self._limited(epsilon, target.latents, transition), states, transition)
+        if target.noise_prediction is not None:
+            if drawing != 0:
+                parts[drawing] = (1 - outside) * (drawn - target.epsilon)
+            for k in self.background:
+                parts[k] = outside * (states[k].epsilon - target.epsilon) / (1 + len(self.background))
+        return advance_together(self._limited(epsilon, target.latents, transition), states, transition, parts)
 
     def _limited(self, epsilon: torch.Tensor, latents: torch.Tensor, transition: Transition) -> torch.Tensor:
         limit, quantile = self.settings.limit, self.settings.limit_quantile

@@ -17,6 +17,7 @@ from .base import (
     WindowedStrategy,
     WindowOptions,
     per_sample_norm,
+    pull_metrics,
     resolve_shares,
     sample_metrics,
     weighted_sum,
@@ -66,4 +67,6 @@ class Linear(WindowedStrategy):
             found = per_sample_norm(average)
             scale = torch.where(found > 0, norm / found, torch.ones_like(found))
             average = (average * scale).to(average.dtype)
-        return Advance([average] * len(states), sample_metrics(average, samples))
+        parts = {k: self.shares[k] * (samples[k] - samples[0]) for k in range(1, len(states))}
+        metrics = sample_metrics(average, samples) | pull_metrics(average - samples[0], parts, len(states))
+        return Advance([average] * len(states), metrics)

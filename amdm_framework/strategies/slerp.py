@@ -19,6 +19,7 @@ from .base import (
     WindowOptions,
     expect_length,
     per_sample_norm,
+    pull_metrics,
     sample_metrics,
 )
 
@@ -67,9 +68,13 @@ class Slerp(WindowedStrategy):
     def aggregate(self, step: Step, states: Sequence[ProviderState], transition: Transition) -> Advance:
         samples = [transition.sample(state.latents, state.epsilon, state.noise) for state in states]
         aggregate = samples[0]
+        coefficients: list[torch.Tensor | float] = [1.0]
         for sample, fraction in zip(samples[1:], self.fractions, strict=True):
-            aggregate = slerp(aggregate, sample, fraction)
-        return Advance([aggregate] * len(states), sample_metrics(aggregate, samples))
+            aggregate, kept, joined = slerp_with_coefficients(aggregate, sample, fraction)
+            coefficients = [kept * coefficient for coefficient in coefficients] + [joined]
+        parts = {k: coefficients[k] * (samples[k] - samples[0]) for k in range(1, len(states))}
+        metrics = sample_metrics(aggregate, samples) | pull_metrics(aggregate - samples[0], parts, len(states))
+        return Advance([aggregate] * len(states), metrics)
 
 
 def slerp(first: torch.Tensor, second: torch.Tensor, fraction: float) -> torch.Tensor:
@@ -78,10 +83,17 @@ def slerp(first: torch.Tensor, second: torch.Tensor, fraction: float) -> torch.T
     Directions are interpolated on the unit sphere and norms linearly. Where the angle is within 1e-4 of 0 or pi, which
     leaves no plane to rotate in, directions are interpolated linearly too.
     """
+    return slerp_with_coefficients(first, second, fraction)[0]
+
+
+def slerp_with_coefficients(
+    first: torch.Tensor, second: torch.Tensor, fraction: float
+) -> tuple[torch.Tensor, torch.Tensor | float, torch.Tensor | float]:
+    """Return what `slerp` does, and the coefficients (B, 1, 1, 1) of the two tensors whose weighted sum it is."""
     if fraction == 0:
-        return first
+        return first, 1.0, 0.0
     if fraction == 1:
-        return second
+        return second, 0.0, 1.0
     first_norm, second_norm = per_sample_norm(first), per_sample_norm(second)
     tiny = torch.finfo(first_norm.dtype).tiny
     first_unit, second_unit = first / first_norm.clamp(min=tiny), second / second_norm.clamp(min=tiny)
@@ -93,4 +105,7 @@ def slerp(first: torch.Tensor, second: torch.Tensor, fraction: float) -> torch.T
     first_part = torch.where(no_plane, torch.full_like(sine, 1 - fraction), torch.sin((1 - fraction) * theta) / divisor)
     second_part = torch.where(no_plane, torch.full_like(sine, fraction), torch.sin(fraction * theta) / divisor)
     norm = (1 - fraction) * first_norm + fraction * second_norm
-    return (norm * (first_part * first_unit + second_part * second_unit)).to(first.dtype)
+    between = (norm * (first_part * first_unit + second_part * second_unit)).to(first.dtype)
+    kept = torch.where(first_norm > 0, norm * first_part / first_norm.clamp(min=tiny), 0.0)
+    joined = torch.where(second_norm > 0, norm * second_part / second_norm.clamp(min=tiny), 0.0)
+    return between, kept, joined

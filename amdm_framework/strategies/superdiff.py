@@ -23,7 +23,9 @@ from .base import (
     WindowOptions,
     expect_length,
     per_sample_norm,
+    pull_metrics,
     sample_metrics,
+    weighted_sum,
 )
 
 
@@ -205,6 +207,9 @@ class SuperDiff(WindowedStrategy):
         latents = reverse.next_scale * (target.latents / reverse.scale + increment)
         metrics = sample_metrics(latents, [state.epsilon for state in states])
         metrics["kappa"] = list(kappa)
+        weights = (reverse.next_scale * reverse.drift * scale * kappa).to(predictions.dtype)[:, :, None, None, None]
+        parts = {k: weights[k] * (predictions[k] - predictions[0]) for k in range(1, len(states))}
+        metrics |= pull_metrics(weighted_sum([1] * len(parts), list(parts.values())), parts, len(states))
         changes = log_density_changes(reverse, increment, predictions)
         self.record(changes)
         metrics["log_density_change"] = list(changes)

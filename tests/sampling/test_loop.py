@@ -290,7 +290,8 @@ def test_the_trace_holds_one_value_per_image_and_writes_as_json() -> None:
     for row in aggregated:
         assert row.evaluated == "guided"
         assert row.seconds >= 0
-        names = {"distance_to_mean", "step_over_distance", "cosine"} | ({"norm_ratio"} if row.provider == 0 else set())
+        names = {"distance_to_mean", "step_over_distance", "cosine"}
+        names |= {"pull"} if row.provider else {"norm_ratio", "displacement"}
         assert set(row.metrics) == names
         assert all(len(values) == 3 for values in row.metrics.values())
     assert all(value == pytest.approx(1.0) for row in aggregated[::2] for value in row.metrics["cosine"])
