@@ -62,6 +62,17 @@ export function debounce(action, milliseconds) {
   };
 }
 
+let pressed = false;
+for (const [event, down] of [['pointerdown', true], ['pointerup', false], ['pointercancel', false]]) {
+  addEventListener(event, () => { pressed = down; }, true);
+}
+
+// For what makes lists anew when a field is left: in the middle of the click that leaves it, that would swallow the click.
+export function afterClick(action) {
+  if (pressed) addEventListener('pointerup', () => setTimeout(action), { once: true, capture: true });
+  else action();
+}
+
 // A row of buttons of which one is pressed.
 export function segmented(label, choices, chosen, onchoose) {
   return h('div', { class: 'segmented', role: 'group', 'aria-label': label },

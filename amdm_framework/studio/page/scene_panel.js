@@ -1,10 +1,10 @@
 // The scene: the stage, the caption, and lists of instances, interactions and reference pictures.
 
 import { Canvas } from './canvas.js';
-import { colourOf, COLOURS, colourWord, h, icon, iconButton, put, segmented } from './dom.js';
+import { h, icon, iconButton, put, segmented } from './dom.js';
+import { InstanceRows } from './instance_rows.js';
 import { yamlEditor } from './yaml_editor.js';
 
-const AUTOMATIC = /^object-\d+$/;
 const ROLES = ['style', 'content', 'control'];
 
 export class ScenePanel {
@@ -18,7 +18,7 @@ export class ScenePanel {
     this.yaml = yamlEditor(store, 'scene');
     this.caption = this.text('textarea', 'caption', 'What the whole picture shows', { rows: 2, class: 'growing' });
     this.negative = this.text('input', 'negative', 'What it should not show');
-    this.instances = h('div', { class: 'rows' });
+    this.instances = new InstanceRows(store, say, (name) => this.canvas.remove(name));
     this.interactions = h('div', { class: 'rows' });
     this.references = h('div', { class: 'rows' });
     this.rest = h('div', { class: 'problems' });
@@ -27,7 +27,7 @@ export class ScenePanel {
       onchange: () => this.addPictures(chooser.files).then(() => { chooser.value = ''; }) });
     this.form = h('div', {},
       field('Caption', this.caption), this.tools, this.canvas.element,
-      h('h3', {}, 'Things in the picture'), this.instances,
+      h('h3', {}, 'Things in the picture'), this.instances.element,
       h('h3', {}, 'Interactions'), this.interactions,
       h('h3', {}, 'Reference pictures'), this.references, chooser,
       h('button', { type: 'button', class: 'drop', onclick: () => chooser.click() }, icon('plus'),
@@ -36,8 +36,6 @@ export class ScenePanel {
     this.head = h('div', { class: 'head' });
     this.element = h('section', { class: 'panel scene', 'aria-label': 'Scene' }, this.head, this.form, this.yaml.element);
     store.on('scene', () => this.show());
-    store.on('scene-values', () => this.showBoxes());
-    store.on('selected', () => this.showInstances());
     store.on('tool', () => this.showTools());
     store.on('answer', () => this.showProblems());
     this.showTools();
@@ -92,97 +90,11 @@ export class ScenePanel {
     for (const [control, key] of [[this.caption, 'caption'], [this.negative, 'negative']]) {
       if (control !== control.getRootNode().activeElement) control.value = scene[key] || '';
     }
-    this.showInstances();
+    this.instances.show();
     this.showInteractions();
     this.showReferences();
     this.canvas.draw();
     this.showProblems();
-  }
-
-  showInstances() {
-    const scene = this.store.scene;
-    if (!scene) return;
-    const names = Object.keys(scene.instances);
-    keepFocus(this.instances, () => put(this.instances,
-      ...(names.length ? names.map((name) => this.instance(name)) : [h('p', { class: 'faint' }, 'None yet: drag on the picture above.')])));
-    this.showProblems();
-  }
-
-  instance(name) {
-    const { store } = this;
-    const one = store.scene.instances[name];
-    const row = h('div', { class: store.selected === name ? 'row instance chosen' : 'row instance', 'data-instance': name,
-      onfocusin: () => this.choose(name), onpointerdown: () => this.choose(name) });
-    const phrase = h('input', { value: one.phrase || '', placeholder: 'what it is, e.g. a red circle', 'data-key': `instances.${name}.phrase`,
-      'aria-label': `phrase of ${name}`,
-      oninput: () => { store.editScene(() => { one.phrase = phrase.value; }, false); },
-      onchange: () => this.nameByPhrase(name) });
-    const colour = h('select', { class: 'colour', 'aria-label': `colour of ${name}`, title: 'Colour: a word in the phrase',
-      style: `--own: ${colourOf(store.scene, name)}`,
-      onchange: () => store.editScene(() => { one.phrase = withColour(one.phrase, colour.value); }) },
-    h('option', { value: '' }, 'no colour'), ...Object.keys(COLOURS).map((word) => h('option', { value: word }, word)));
-    colour.value = colourWord(one.phrase) || '';
-    row.append(colour, h('div', { class: 'grow' },
-      h('input', { class: 'name', value: name, 'aria-label': `name of ${name}`, 'data-key': `instances.${name}`, title: 'Its name in the scene',
-        onchange: (event) => this.rename(name, event.target.value.trim()) }), phrase, problemsFor(`instances.${name}.phrase`)),
-    iconButton('remove', `Delete ${name}`, () => this.canvas.remove(name)));
-    if (store.selected === name) {
-      row.append(h('div', { class: 'numbers' }, ['left', 'top', 'right', 'bottom'].map((side, index) => h('label', {}, side,
-        h('input', { type: 'number', min: 0, max: 1, step: 0.01, value: one.box[index], 'data-box': index, 'aria-label': `${side} of ${name}`,
-          onchange: (event) => store.editScene(() => { one.box[index] = Number(event.target.value); }, false) })))));
-    }
-    row.append(problemsFor(`instances.${name}`), problemsFor(`instances.${name}.box`));
-    return row;
-  }
-
-  // While a box is dragged only its numbers change.
-  showBoxes() {
-    for (const input of this.instances.querySelectorAll('[data-box]')) {
-      const one = this.store.scene.instances[input.closest('.row').dataset.instance];
-      if (one && input !== input.getRootNode().activeElement) input.value = one.box[Number(input.dataset.box)];
-    }
-    for (const row of this.instances.querySelectorAll('[data-instance]')) {
-      const name = row.dataset.instance;
-      const select = row.querySelector('.colour');
-      if (!Object.hasOwn(this.store.scene.instances, name)) continue;
-      select.value = colourWord(this.store.scene.instances[name].phrase) || '';
-      select.style.setProperty('--own', colourOf(this.store.scene, name));
-    }
-  }
-
-  choose(name) {
-    if (this.store.selected === name) return;
-    this.store.selected = name;
-    this.store.tell('selected');
-  }
-
-  // `object-1` was nobody's choice: what its phrase calls it reads better in the YAML.
-  nameByPhrase(name) {
-    const word = (this.store.scene.instances[name].phrase.toLowerCase().match(/[\p{L}\d]+/gu) || []).at(-1);
-    if (!AUTOMATIC.test(name) || !word) return;
-    let wanted = word;
-    for (let number = 2; Object.hasOwn(this.store.scene.instances, wanted); number += 1) wanted = `${word} ${number}`;
-    this.rename(name, wanted);
-  }
-
-  rename(name, wanted) {
-    const { store } = this;
-    if (wanted === name) return;
-    if (!wanted || Object.hasOwn(store.scene.instances, wanted)) {
-      this.say(wanted ? `There is another instance named ${wanted}.` : 'An instance needs a name.');
-      this.showInstances();
-      return;
-    }
-    if (store.selected === name) store.selected = wanted;
-    store.editScene((scene) => {
-      // In its place: the order of instances is the order in which models get them.
-      scene.instances = Object.fromEntries(Object.entries(scene.instances).map(([key, one]) => [key === name ? wanted : key, one]));
-      for (const one of scene.interactions) {
-        if (one.subject === name) one.subject = wanted;
-        if (one.object === name) one.object = wanted;
-      }
-      for (const one of scene.references) if (one.instance === name) one.instance = wanted;
-    });
   }
 
   showInteractions() {
@@ -277,16 +189,6 @@ function choice(values, chosen, label, key, onchange, texts = {}) {
     all.map((value) => h('option', { value }, texts[value] || value)));
   select.value = chosen;
   return select;
-}
-
-function withColour(phrase, colour) {
-  const word = colourWord(phrase);
-  const rest = word ? phrase.replace(new RegExp(`\\b${word}\\b\\s*`, 'i'), '') : phrase || '';
-  if (!colour) return rest.trim();
-  const article = rest.match(/^(an?|the)\s+/i);
-  if (!article) return `${colour} ${rest}`.trim();
-  const the = /^an?$/i.test(article[1]) ? (/^[aeiou]/.test(colour) ? 'an' : 'a') : article[1];
-  return `${the} ${colour} ${rest.slice(article[0].length)}`.trim();
 }
 
 // Lists are made anew when they change; whoever was typing in one goes on there.

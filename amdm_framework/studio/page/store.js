@@ -127,7 +127,8 @@ function tidyScene(scene) {
   const instances = scene.instances && typeof scene.instances === 'object' ? scene.instances : {};
   return {
     ...scene,
-    instances: Object.fromEntries(Object.entries(instances).filter(([, one]) => boxed(one))),
+    instances: Object.fromEntries(Object.entries(instances).filter(([, one]) => boxed(one))
+      .map(([name, one]) => [name, { ...one, phrase: String(one.phrase ?? '') }])),
     interactions: Array.isArray(scene.interactions) ? scene.interactions.filter((one) => one && typeof one === 'object') : [],
     references: Array.isArray(scene.references) ? scene.references.filter((one) => one && typeof one === 'object') : [],
   };
