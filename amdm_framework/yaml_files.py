@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import reprlib
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ MAX_FILE_BYTES = 2**18
 
 MAX_VALUES = 2**16
 """Likewise, with everything counted as often as aliases repeat it: a few nested ones can stand for billions."""
+
+_LINE, _WIDTH = 100, 1000
 
 _PNG, _JPEG = b"\x89PNG\r\n", b"\xff\xd8\xff"
 
@@ -274,6 +277,40 @@ def _model_in(annotation: Any) -> Any:
     return annotation
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice: nobody would write anchors by hand."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # The library's other styles do not read back equal with these breaks in them.
+        style = '"' if any(mark in text for mark in "\n\r\x85\u2028\u2029\ufeff") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 def to_yaml(content: Mapping[str, Any]) -> str:
-    """Write plain data as YAML in the order given; lists and mappings that hold no others take one line."""
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    """Write plain data as YAML in the order given; what is short takes one line, every mapping of a list its own."""
+    node = _Dumper(io.StringIO(), sort_keys=False).represent_data(dict(content))
+    _set_flow_styles(node)
+    assert isinstance(node, yaml.CollectionNode)
+    node.flow_style = False
+    return _serialized(node)
+
+
+def _set_flow_styles(node: yaml.Node) -> None:
+    if not isinstance(node, yaml.CollectionNode):
+        return
+    inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+    for part in inner:
+        _set_flow_styles(part)
+    listed = isinstance(node, yaml.SequenceNode) and any(isinstance(part, yaml.MappingNode) for part in inner)
+    node.flow_style = not listed and all(getattr(part, "flow_style", True) for part in inner)
+    node.flow_style = node.flow_style and len(_serialized(node)) <= _LINE
+
+
+def _serialized(node: yaml.Node) -> str:
+    return str(yaml.serialize(node, Dumper=_Dumper, allow_unicode=True, width=_WIDTH))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from amdm_framework.errors import InputError
@@ -161,3 +164,43 @@ def test_aliases_and_the_largest_seed_are_fine() -> None:
 
 def test_a_device_without_a_size_is_not_read_for_ever() -> None:
     assert "far too large" in problems(read_yaml, Path("/dev/zero"))
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers(-(2**63), 2**63 - 1)
+            | st.floats(allow_nan=False)
+            | st.text(max_size=60),
+            lambda inner: (
+                st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=8), inner, max_size=4)
+            ),
+            max_leaves=20,
+        ),
+        min_size=1,
+    )
+)
+def test_written_data_reads_back_equal(content: dict[str, Any]) -> None:
+    assert parse_yaml(to_yaml(content), "") == content
+
+
+def test_what_is_short_takes_one_line_and_every_mapping_of_a_list_its_own() -> None:
+    instance = {"phrase": "a red circle", "box": [0.1, 0.2, 0.3, 0.4]}
+    interaction = {"subject": "circle", "action": "and", "object": "circle"}
+    long = {"caption": "word " * 30, "sizes": [1, 2]}
+    content = {"instances": {"circle": instance, "square": instance}, "interactions": [interaction, interaction], "long": long}
+
+    assert to_yaml(content) == (
+        "instances:\n"
+        "  circle: {phrase: a red circle, box: [0.1, 0.2, 0.3, 0.4]}\n"
+        "  square: {phrase: a red circle, box: [0.1, 0.2, 0.3, 0.4]}\n"
+        "interactions:\n"
+        "- {subject: circle, action: and, object: circle}\n"
+        "- {subject: circle, action: and, object: circle}\n"
+        "long:\n"
+        f"  caption: '{'word ' * 30}'\n"
+        "  sizes: [1, 2]\n"
+    )
