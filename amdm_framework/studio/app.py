@@ -65,6 +65,7 @@ def make_app(service: StudioService, incoming: Path, host: str, password: str | 
         blocks,
         path="/",
         auth=None if password is None else (USER, password),
+        auth_message=f"amdm studio: the name is {USER}, the password was chosen when the studio was started.",
         footer_links=[],
         run_history=False,
         show_error=False,

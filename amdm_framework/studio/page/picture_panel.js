@@ -16,7 +16,9 @@ export class PicturePanel {
     this.overlay = false;
     this.pictures = new Map();
     this.seeds = h('input', { value: '1', class: 'seeds', 'aria-label': 'Seeds', title: 'One picture per seed, e.g. 1, 2, 3' });
-    this.alone = h('input', { type: 'checkbox', checked: true });
+    // Whoever has large models may not want to wait for them one by one, this time and the next.
+    this.alone = h('input', { type: 'checkbox', checked: localStorage.getItem('amdm-alone') !== 'no',
+      onchange: () => localStorage.setItem('amdm-alone', this.alone.checked ? 'yes' : 'no') });
     this.button = h('button', { type: 'button', class: 'primary', onclick: () => this.draw() }, 'Draw');
     this.reason = h('p', { class: 'faint', role: 'status' });
     this.list = h('ol', { class: 'jobs', 'aria-label': 'Jobs' });
