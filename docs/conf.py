@@ -33,6 +33,7 @@ include_patterns = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "amdm_framework/templates/*/README.md",
+    "benchmarks/*/README.md",
     "examples/*/README.md",
     "plugins/*/README.md",
     "zoo/README.md",

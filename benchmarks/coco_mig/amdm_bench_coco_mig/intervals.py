@@ -11,7 +11,7 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
 
-def interval_of_mean(levels: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[float, float]:
+def interval_of_mean(levels: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[float, float] | None:
     """Return the percentile bootstrap interval of the mean over all instances, pictures drawn with replacement.
 
     Instances of one picture share its noise and disturb each other, so they are not independent and pictures are drawn.
@@ -22,15 +22,17 @@ def interval_of_mean(levels: Sequence[NDArray[np.float64]], seed: int = 0) -> tu
         seed: of the resampling.
 
     Returns:
-        Lower and upper end of the 95 % interval. It has no width where all pictures are equal.
+        Lower and upper end of the 95 % interval. None where drawing pictures again says nothing about it: all of each
+        level are equal, or a level has a single one.
     """
+    pictures = [values.sum(axis=1) for values in levels if len(values)]
+    if any(len(totals) == 1 for totals in pictures) or all(np.ptp(totals) == 0 for totals in pictures):
+        return None
     generator = np.random.default_rng(seed)
     sums = np.zeros(RESAMPLES)
-    for values in levels:
-        count = len(values)
-        if count:
-            times = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-            sums += times @ values.sum(axis=1)
+    for totals in pictures:
+        count = len(totals)
+        sums += generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) @ totals
     means = sums / sum(values.size for values in levels)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

@@ -87,6 +87,10 @@ def _figure(levels: Sequence[NDArray[np.float64]]) -> dict[str, Any] | None:
     count = sum(values.size for values in levels)
     if not count:
         return None
-    low, high = interval_of_mean(levels)
+    interval = interval_of_mean(levels)
     total = float(sum(values.sum() for values in levels))
-    return {"percent": 100 * total / count, "interval": [100 * low, 100 * high], "instances": count}
+    return {
+        "percent": 100 * total / count,
+        "interval": None if interval is None else [100 * end for end in interval],
+        "instances": count,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 COLUMNS = ("L2", "L3", "L4", "L5", "L6", "Avg")
@@ -37,9 +38,13 @@ def _measured(row: Mapping[str, Any]) -> list[tuple[str, list[list[str]], str]]:
     label = row["name"] + (f" (only {row['pictures']} pictures)" if row["partial"] else "")
     return [
         (label, _cells(row, lambda figure: f"{figure['percent']:.2f}"), "-"),
-        ("  95 % interval, from", _cells(row, lambda figure: f"{figure['interval'][0]:.2f}"), ""),
-        ("  to", _cells(row, lambda figure: f"{figure['interval'][1]:.2f}"), ""),
+        ("  95 % interval, from", _cells(row, partial(_end, 0)), ""),
+        ("  to", _cells(row, partial(_end, 1)), ""),
     ]
+
+
+def _end(which: int, figure: Mapping[str, Any]) -> str:
+    return "-" if figure["interval"] is None else f"{figure['interval'][which]:.2f}"
 
 
 def _cells(row: Mapping[str, Any], text: Any) -> list[list[str]]:

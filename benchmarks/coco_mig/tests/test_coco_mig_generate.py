@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from coco_mig_cases import content, write_benchmark_json
+from PIL import Image
 
 from amdm_bench_coco_mig.commands.generate import NEGATIVE_PROMPT, _read_jobs
 from amdm_framework.cli import main
@@ -41,7 +42,7 @@ def shapes() -> dict[str, Any]:
 
 
 def scenes(folder: Path, entries: dict[str, Any], negative: str = NEGATIVE_PROMPT) -> dict[str, Scene]:
-    jobs = _read_jobs(write_benchmark_json(folder / "b.json", entries), negative, 0)
+    jobs = _read_jobs(write_benchmark_json(folder / "b.json", entries), negative, None, 0)
     assert not any(job.error for job in jobs)
     return {job.name: read_scene(job.scene, folder) for job in jobs}
 
@@ -137,3 +138,14 @@ def test_a_wrong_benchmark_and_a_wrong_composition_are_reported_together(folder:
     assert "b.json: 1.segment.0.label: expected 'a COLOR OBJECT'" in errors
     assert "step: unknown key" in errors.replace("aggregation.", "")
     assert not Path("out").exists()
+
+
+def test_three_models_draw_with_a_style(folder: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save("style.png")
+    third = '  - {use: ip_adapter, checkpoint: "zoo://ip_adapter", image_encoder: "zoo://image_encoder", base: "zoo://base"}'
+    three = COMPOSITION.replace("aggregation:", f"{third}\naggregation:").replace("[0.5]", "[0.47, 0.5]")
+    Path("composition.yaml").write_text(three)
+    assert "ip_adapter" in generate("--output", "without", "--limit", "1", *SHORT, code=1).stderr
+    assert generate("--output", "with", "--limit", "1", "--style", "style.png", *SHORT).stdout.startswith("1 drawn")
+    errors = generate("--output", "other", "--style", "none.png", *SHORT, code=2).stderr
+    assert "none.png: --style: no such picture" in errors and not Path("other").exists()

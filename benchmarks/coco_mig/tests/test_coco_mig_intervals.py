@@ -27,14 +27,21 @@ def test_pictures_and_not_instances_are_drawn() -> None:
     # Six instances that always share one fate are one observation: the interval is that of single ones.
     fate = (np.arange(160) % 4 == 0).astype(float)
     assert interval_of_mean([np.repeat(fate[:, None], 6, axis=1)]) == interval_of_mean([fate[:, None]])
-    apart = np.tile([1.0, 0.0, 0.0, 0.0], (160, 1))
-    # The same share, but in every picture.
-    assert interval_of_mean([apart]) == (0.25, 0.25)
 
 
 def test_differences_between_levels_do_not_widen_it() -> None:
-    # Each level is certain: which level a picture has is not left to chance.
-    assert interval_of_mean([np.ones((160, 2)), np.zeros((160, 2))]) == (0.5, 0.5)
+    # Which level a picture has is not left to chance: a level that is certain halves the interval of another.
+    varied = np.repeat((np.arange(160) % 4 == 0).astype(float)[:, None], 2, axis=1)
+    low, high = interval_of_mean([varied])
+    assert interval_of_mean([varied, np.ones((160, 2))]) == pytest.approx(((low + 1) / 2, (high + 1) / 2))
+
+
+def test_where_drawing_again_says_nothing_there_is_no_interval() -> None:
+    varied = np.random.default_rng(0).random((10, 3))
+    assert interval_of_mean([np.zeros((160, 3)), np.ones((160, 2))]) is None
+    assert interval_of_mean([np.tile([1.0, 0.0, 0.0, 0.0], (160, 1))]) is None
+    assert interval_of_mean([varied[:1]]) is None and interval_of_mean([varied, varied[:1]]) is None
+    assert interval_of_mean([varied, np.ones((2, 2))]) is not None
 
 
 def test_levels_without_pictures_and_equal_seeds() -> None:
