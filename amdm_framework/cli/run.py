@@ -103,7 +103,7 @@ def run(
         path = save_new(output, stem, ".png", partial(picture.save, format="PNG", pnginfo=info))
         entry: dict[str, Any] = {"seed": seed, "file": str(path)}
         if trace:
-            entry |= _save_trace(path, result.trace, position, seed)
+            entry |= _save_trace(path, result.trace, position, seed, resolved.strategy.name)
         pictures.append(entry)
         if not as_json:
             for key in ("file", "trace", "plot"):
@@ -122,7 +122,7 @@ def run(
         )
 
 
-def _save_trace(picture: Path, trace: Any, position: int, seed: int) -> dict[str, str]:
+def _save_trace(picture: Path, trace: Any, position: int, seed: int, strategy: str) -> dict[str, str]:
     from ..picture_files import replace_file
     from ..trace_plot import plot_trace, trace_of_picture
 
@@ -132,7 +132,7 @@ def _save_trace(picture: Path, trace: Any, position: int, seed: int) -> dict[str
     # The picture's name was free a moment ago, so whatever lies here belongs to a picture that is no more.
     content = json.dumps({"seed": seed, **own.to_dict()}, indent=1)
     replace_file(data, lambda file: file.write(content.encode()))
-    replace_file(plot, lambda file: plot_trace(own, picture.name, file))
+    replace_file(plot, lambda file: plot_trace(own, f"{picture.name}, drawn by {strategy}", file))
     return {"trace": str(data), "plot": str(plot)}
 
 
