@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from amdm_bench_coco_mig.published import BENCHMARK_PAGE, PAPER
+
 COLUMNS = ("L2", "L3", "L4", "L5", "L6", "Avg")
 FIGURES = ("success_rate", "mean_iou")
 _WIDTH = 6
+_MARKS = {PAPER: "*", BENCHMARK_PAGE: "**"}
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Return the rows measured here with their intervals, then those that others published."""
     measured = [line for row in report["rows"] for line in _measured(row)]
     published = [
-        (f"{name} *" if row["seconds"] is not None else f"{name} **", _cells(row, lambda value: f"{value:.2f}"),
+        (f"{name} {_MARKS[row['source']]}", _cells(row, lambda value: f"{value:.2f}"),
          "-" if row["seconds"] is None else f"{row['seconds']:.2f}")
         for name, row in report["published"].items()
     ]  # fmt: skip
@@ -57,10 +60,9 @@ def _side(cells: Any) -> str:
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
-    sources = {row["seconds"] is None: row["source"] for row in report["published"].values()}
     notes = [
-        f"*  not measured here: {sources[False]}; one run, cut to two digits",
-        f"** not measured here: {sources[True]}",
+        f"*  not measured here: {PAPER}; one run, cut to two digits",
+        f"** not measured here: {BENCHMARK_PAGE}",
         f"Judged by {report['judges']['detector']} and {report['judges']['segmenter']}.",
     ]
     if not report["benchmark"]["whole"]:
