@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from .composition import ResolvedComposition
+from .models.references import path_of
 from .provider import CHECKPOINT_REFERENCE_FORMAT
 from .scene import Scene
 from .yaml_files import positions_of
 
 _FILE_FORMATS = frozenset({"path", "file-path", "directory-path", CHECKPOINT_REFERENCE_FORMAT})
+
+# What stands before `://` is a name; in `/a:://b` it is a part of a path.
+_ELSEWHERE = re.compile(r"[A-Za-z][\w.+-]*://")
 
 Key = tuple[str | int, ...]
 
@@ -57,9 +62,9 @@ def paths_of_composition(resolved: ResolvedComposition) -> list[InputFile]:
         # Whatever lies in the folder under the same name.
         texts += [text for text in _texts(block.condition, member.spec.condition, (*at, "condition")) if text.declared]
         files += [
-            InputFile(text.key, resolved.base_dir / Path(text.value).expanduser(), text.declared)
+            InputFile(text.key, path_of(text.value, resolved.base_dir), text.declared)
             for text in texts
-            if "://" not in text.value
+            if not _ELSEWHERE.match(text.value)
         ]
     return files
 

@@ -54,6 +54,17 @@ def resolve_reference(
         raise missing_file(reference, file, cause=str(error).strip().partition("\n")[0]) from error
 
 
+def path_of(reference: str, base_dir: Path) -> Path:
+    """Return where a reference leads as a path: `~` is a home folder, and all else is relative to a folder.
+
+    Where there is no such home folder, it is a path at which nothing lies.
+    """
+    try:
+        return base_dir / Path(reference).expanduser()
+    except RuntimeError:
+        return Path("/", reference)
+
+
 def locate_reference(
     reference: str, context: LoadContext, names: Sequence[str] = ("model_index.json", "config.json")
 ) -> Path | None:
@@ -186,7 +197,7 @@ def missing_file(reference: str, file: str | None = None, cause: str = "") -> Ch
 
 
 def _resolve_path(reference: str, context: LoadContext) -> Path:
-    path = context.base_dir / Path(reference).expanduser()
+    path = path_of(reference, context.base_dir)
     if path.exists():
         return path
     hint = ""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -13,8 +12,9 @@ from ..cost import MemberInspections, RunCost, examine_scenes
 from ..errors import AMDMError, IncompatibleProvidersError, InputError, Problem
 from ..plugins import PluginRegistry
 from ..scene import Scene
-from ..yaml_files import parse_yaml, to_yaml
+from ..yaml_files import to_yaml
 from .containment import ReadableFiles
+from .limits import check_amounts, plain_content
 
 MAX_SIDE = 4096
 """Longest side of a picture that a page may ask for, in pixels."""
@@ -92,7 +92,7 @@ class DraftChecker:
         problems: list[PartProblem] = []
         for part, written in (("composition", composition), ("scene", scene)):
             try:
-                contents[part] = _content(written)  # type: ignore[index]
+                contents[part] = plain_content(written)  # type: ignore[index]
             except InputError as error:
                 problems += _at(part, error)  # type: ignore[arg-type]
         resolved = drawn = None
@@ -103,6 +103,7 @@ class DraftChecker:
                 problems += _at("composition", error)
         if contents["scene"] is not None:
             try:
+                check_amounts(contents["scene"])
                 self.files.check_scene(contents["scene"])
                 drawn = read_scene(contents["scene"], self.files.base_dir)
             except InputError as error:
@@ -120,9 +121,14 @@ class DraftChecker:
             except AMDMError as error:
                 problems.append(PartProblem("composition", "", str(error)))
             problems += _too_large(resolved, cost)
-        return Draft(contents["composition"], contents["scene"], tuple(problems), resolved, drawn, cost, incompatible)
+        # Where the studio keeps uploads is nobody's business; names are relative to that folder.
+        told = tuple(
+            replace(problem, message=problem.message.replace(f"{self.files.base_dir}/", "")) for problem in problems
+        )
+        return Draft(contents["composition"], contents["scene"], told, resolved, drawn, cost, incompatible)
 
     def _resolve(self, content: dict[str, Any]) -> ResolvedComposition:
+        check_amounts(content)
         base_dir = self.files.base_dir
         resolved = read_composition(content, self._plugins, base_dir=base_dir)
         placed = copy.deepcopy(content)
@@ -132,40 +138,17 @@ class DraftChecker:
         return resolved
 
 
-def _content(written: str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(written, str):
-        return parse_yaml(written, "")
-    # What a form sends went through JSON: no reference into anything of ours. Values typed as YAML are marked.
-    content = _with_typed_values(json.loads(json.dumps(written)), ())
-    assert isinstance(content, dict)
-    return content
-
-
-def _with_typed_values(value: Any, key: Sequence[str | int]) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {"$yaml"}:
-            try:
-                return parse_yaml(f"value: {value['$yaml']}", "")["value"]
-            except InputError as error:
-                path = ".".join(map(str, key))
-                raise InputError([replace(problem, key=path) for problem in error.problems]) from error
-        return {name: _with_typed_values(inner, (*key, name)) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_typed_values(inner, (*key, index)) for index, inner in enumerate(value)]
-    return value
-
-
 def _at(part: Part, error: InputError) -> list[PartProblem]:
     return [PartProblem(part, problem.key, problem.message) for problem in error.problems]
 
 
 def _at_member(problem: Problem, resolved: ResolvedComposition) -> PartProblem:
-    # What a member misses in a scene is told by the member's name.
-    for index, member in enumerate(resolved.members):
-        for prefix in (f"provider {member.name}.", f"provider {member.name}"):
-            if problem.key.startswith(prefix):
-                rest = problem.key.removeprefix(prefix)
-                return PartProblem("composition", f"providers.{index}.{rest}".rstrip("."), problem.message)
+    # What a member misses in a scene is told by the member's name; one name may begin like another.
+    by_length = sorted(enumerate(resolved.members), key=lambda item: len(item[1].name), reverse=True)
+    for index, member in by_length:
+        name, dot, rest = problem.key.partition(f"provider {member.name}")
+        if not name and dot and rest[:1] in ("", "."):
+            return PartProblem("composition", f"providers.{index}{rest}", problem.message)
     return PartProblem("composition", problem.key, problem.message)
 
 
