@@ -120,7 +120,7 @@ class MemberInspections:
     """`inspect_members` that remembers what the files of a member said; for many compositions of the same members."""
 
     def __init__(self) -> None:
-        self._reports: OrderedDict[tuple[str, str], ProviderReport | None] = OrderedDict()
+        self._reports: OrderedDict[tuple[object, ...], ProviderReport | None] = OrderedDict()
 
     def __call__(self, resolved: ResolvedComposition, contexts: Sequence[LoadContext]) -> Reports:
         """Return one report per member.
@@ -128,12 +128,16 @@ class MemberInspections:
         Raises:
             InputError: as `inspect_members`.
         """
-        keys = [(member.spec.name, member.options.model_dump_json()) for member in resolved.members]
+        keys = [
+            (member.spec.name, member.options.model_dump_json(), context.base_dir, context.dtype)
+            for member, context in zip(resolved.members, contexts, strict=True)
+        ]
         # Looked up once: another thread may inspect, and forget, at the same time.
         known = {key: self._reports[key] for key in keys if key in self._reports}
         if len(known) < len(set(keys)):
             known = dict(zip(keys, inspect_members(resolved, contexts), strict=True))
-            self._reports.update(known)
+            # What has to be downloaded first will look different then.
+            self._reports.update((key, one) for key, one in known.items() if one is None or not one.downloads)
             while len(self._reports) > _REMEMBERED:
                 self._reports.popitem(last=False)
         return [known[key] for key in keys]
