@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ..picture_files import prepare_folder, require_space, save_new
 from ..pipeline import AMDMOutput, AMDMPipeline
 from ..plugins import PluginRegistry
 from .jobs import Job, View
+from .messages import message_of
 from .previews import Previewer
 
 ALONE = "alone"
@@ -62,6 +62,7 @@ class JobDrawer:
         # Before anything new is loaded, so that two sets of models never have to fit.
         self._laboratory.keep([resolved for _, resolved in runs])
         for name, resolved in runs:
+            before = job.step
             try:
                 self._draw(job, name, resolved)
             except AMDMError as error:
@@ -69,12 +70,17 @@ class JobDrawer:
                     raise
                 # A model that cannot draw alone has still drawn with the others.
                 job.update(
-                    error=f"{job.error}{name} alone: {error}\n", step=job.step + resolved.composition.sampler.steps
+                    error=f"{job.error}{name} alone: {message_of(error)}\n",
+                    step=before + resolved.composition.sampler.steps,
                 )
 
     def _draw(self, job: Job, name: str, resolved: ResolvedComposition) -> None:
         request = job.request
         pipeline = self._laboratory.pipeline(resolved)
+        folder = self._folder / ALONE if name else self._folder
+        prepare_folder(folder)
+        sampler, (height, width) = pipeline.sampler, pipeline.providers[0].default_size
+        require_space(folder, len(request.seeds), sampler.height or height, sampler.width or width)
         previewer = Previewer(pipeline.names, pipeline.providers[0])
         before = job.step
         job.update(stage=f"drawing with {name} alone" if name else "drawing")
@@ -87,18 +93,13 @@ class JobDrawer:
             job.update(step=before + index + 1, previews={**job.previews, **previews})
 
         generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
-        # They are returned, too.
-        with warnings.catch_warnings(), memory_explained(f"draw {len(generators)} picture(s) at once"):
-            warnings.simplefilter("ignore")
+        with memory_explained(f"draw {len(generators)} picture(s) at once"):
             output = pipeline([request.scene] * len(generators), generator=generators, callback_on_step_end=on_step_end)
-        files = self._save(job, name, pipeline, output)
-        view = View(name, files, output.warnings, output.trace.evaluations, output.trace)
-        job.update(views=[*job.views, view])
+        job.update(stage="saving")
+        files = self._save(job, folder, name, pipeline, output)
+        job.add_view(View(name, files, output.warnings, output.trace.evaluations, output.trace))
 
-    def _save(self, job: Job, name: str, pipeline: AMDMPipeline, output: AMDMOutput) -> list[str]:
-        folder = self._folder / ALONE if name else self._folder
-        prepare_folder(folder)
-        require_space(folder, len(output.images), output.images[0].height, output.images[0].width)
+    def _save(self, job: Job, folder: Path, name: str, pipeline: AMDMPipeline, output: AMDMOutput) -> list[str]:
         files = []
         records = record_run(pipeline, job.request.scene, output, self._plugins)
         for seed, picture, record in zip(output.seeds, output.images, records, strict=True):

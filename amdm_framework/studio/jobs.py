@@ -15,13 +15,20 @@ from ..composition import ResolvedComposition
 from ..errors import AMDMError, InputError
 from ..sampling.trace import Trace
 from ..scene import Scene
+from .messages import message_of
 from .previews import Preview
 
 MOST_WAITING = 16
 """Jobs that one page may have waiting."""
 
+MOST_WAITING_IN_ALL = 64
+"""Jobs that all pages together may have waiting."""
+
 MOST_KEPT = 30
 """Finished jobs that are kept for one page; the pictures of older ones are in the gallery."""
+
+MOST_KEPT_IN_ALL = 300
+"""Finished jobs that are kept for all pages together."""
 
 State = Literal["waiting", "drawing", "done", "failed", "cancelled"]
 
@@ -68,7 +75,7 @@ class Cancelled(Exception):
     """Whoever asked for the job does not want it any more."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One job; everything that changes is changed by `JobQueue` and by `update`.
 
@@ -113,6 +120,11 @@ class Job:
             setattr(self, name, value)
         self.version += 1
 
+    def add_view(self, view: View) -> None:
+        """Add pictures that are in the output folder, even where the job is not wanted any more."""
+        self.views = [*self.views, view]
+        self.version += 1
+
     @property
     def finished(self) -> bool:
         """Whether nothing more will come of it."""
@@ -130,6 +142,7 @@ class JobQueue:
         self._draw = draw
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
+        self._drawing: Job | None = None
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="studio-jobs", daemon=True)
@@ -139,13 +152,17 @@ class JobQueue:
         """Add a job.
 
         Raises:
-            InputError: the page has too many waiting.
+            InputError: this page, or all pages together, have too many waiting.
         """
         with self._changed:
             own = [job for job in self._jobs.values() if job.session == session]
             if sum(job.state == "waiting" for job in own) >= MOST_WAITING:
                 raise InputError(f"{MOST_WAITING} jobs are waiting already: let some finish, or cancel them")
-            for job in [job for job in own if job.finished][: -MOST_KEPT or None]:
+            if len(self._waiting) >= MOST_WAITING_IN_ALL:
+                raise InputError(f"{MOST_WAITING_IN_ALL} jobs of all pages are waiting already: try again later")
+            finished = [job for job in self._jobs.values() if job.finished]
+            old = [*[job for job in own if job.finished][:-MOST_KEPT], *finished[:-MOST_KEPT_IN_ALL]]
+            for job in set(old):
                 del self._jobs[job.key]
             job = Job(secrets.token_urlsafe(12), session, request)
             self._jobs[job.key] = job
@@ -175,16 +192,19 @@ class JobQueue:
         with self._changed:
             if job not in self._waiting:
                 return 0
-            drawing = sum(one.state == "drawing" for one in self._jobs.values())
-            return self._waiting.index(job) + drawing
+            return self._waiting.index(job) + (self._drawing is not None)
 
     def cancel(self, job: Job) -> None:
         """Stop a job: at once where it waits, after the step under way where it is drawn."""
         with self._changed:
-            job._cancel.set()
-            if job in self._waiting:
-                self._waiting.remove(job)
-                _finish(job, "cancelled")
+            self._stop(job)
+
+    def forget(self, session: str) -> None:
+        """Stop all jobs of a page that nobody looks at any more, and forget them."""
+        with self._changed:
+            for job in [job for job in self._jobs.values() if job.session == session]:
+                self._stop(job)
+                del self._jobs[job.key]
 
     def close(self) -> None:
         """Cancel everything and wait for the thread."""
@@ -196,13 +216,19 @@ class JobQueue:
             self._changed.notify()
         self._thread.join(timeout=60)
 
+    def _stop(self, job: Job) -> None:
+        job._cancel.set()
+        if job in self._waiting:
+            self._waiting.remove(job)
+            _finish(job, "cancelled")
+
     def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or bool(self._waiting))
                 if self._closed:
                     return
-                job = self._waiting.popleft()
+                job = self._drawing = self._waiting.popleft()
                 job.state = "drawing"
                 job.version += 1
             began = time.perf_counter()
@@ -212,15 +238,17 @@ class JobQueue:
             except Cancelled:
                 state = "cancelled"
             except AMDMError as error:
-                job.error = "\n".join([str(error), *getattr(error, "__notes__", ())])
+                job.error = message_of(error)
                 state = "failed"
-            except Exception:
+            except (Exception, SystemExit):
                 # A defect of a model must not end the studio for everybody.
                 logging.getLogger(__name__).exception("a job failed")
                 job.error = "this failed for a reason that only the terminal of the studio shows"
                 state = "failed"
             job.seconds = time.perf_counter() - began
-            _finish(job, state)
+            with self._changed:
+                self._drawing = None
+                _finish(job, state)
 
 
 def _finish(job: Job, state: State) -> None:
