@@ -106,15 +106,20 @@ class Reference(StrictModel):
             InputError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
         """
         if isinstance(self.image, Image.Image):
-            return _as_rgb(self.image, f"the picture of role {self.role!r}")
+            return as_rgb(self.image, f"the picture of role {self.role!r}")
         try:
             with Image.open(self.image) as picture:
-                return _as_rgb(picture, self.image.name)
+                return as_rgb(picture, self.image.name)
         except (OSError, Image.DecompressionBombError) as error:
             raise InputError(f"{self.image.name} is not a picture that can be read: {error}") from error
 
 
-def _as_rgb(picture: Image.Image, name: str) -> Image.Image:
+def as_rgb(picture: Image.Image, name: str) -> Image.Image:
+    """Return a picture as 8-bit RGB; `name` is what messages call it.
+
+    Raises:
+        InputError: it has more than 8 bits per value, as some depth maps have.
+    """
     if picture.mode.startswith(("I", "F")):
         raise InputError(
             f"{name} has more than 8 bits per value (mode {picture.mode}), and would turn white where it is cut to 8: "

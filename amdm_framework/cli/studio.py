@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import click
@@ -69,11 +70,12 @@ def studio(
         import gradio  # noqa: F401
     except ImportError:
         raise InputError("the studio's page is served by gradio: pip install 'amdm-framework[ui]'") from None
-    from ..studio.app import is_loopback, make_app, open_socket, serve
+    from ..studio.app import USER, is_loopback, make_app, open_socket, serve
     from ..studio.containment import ReadableFiles
     from ..studio.drafts import DraftChecker
     from ..studio.drawing import JobDrawer
     from ..studio.gallery import Gallery
+    from ..studio.incoming import IncomingFolder
     from ..studio.jobs import JobQueue
     from ..studio.service import StudioService
     from ..studio.start import starting_points
@@ -87,8 +89,8 @@ def studio(
     drawer = JobDrawer(plugins, device, dtype, output)
     # What arrives is decoded and written anew at once; this folder is gone with the studio.
     with tempfile.TemporaryDirectory(prefix="amdm-studio-") as temporary:
-        incoming = Path(temporary)
-        uploads = UploadFolder(output / "uploads", incoming)
+        incoming = IncomingFolder(Path(temporary))
+        uploads = UploadFolder(output / "uploads")
         starts = starting_points(composition, scene, plugins, uploads)
         files = ReadableFiles(
             uploads,
@@ -98,17 +100,29 @@ def studio(
         listening = open_socket(host, port)
         jobs = JobQueue(drawer)
         service = StudioService(
-            plugins, starts, DraftChecker(plugins, files, device, dtype), jobs, Gallery(output), uploads, device
+            plugins,
+            starts,
+            DraftChecker(plugins, files, device, dtype),
+            jobs,
+            Gallery(output),
+            uploads,
+            incoming,
+            device,
         )
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
         def ready() -> None:
             click.echo(f"studio: {address}")
+            if password is not None:
+                click.echo(f"log in as {USER}")
             if open_browser:
                 click.launch(address)
 
         try:
-            serve(make_app(service, incoming, host, password), listening, ready)
+            with warnings.catch_warnings():
+                # Pages are told what runs warn of. Set here for all threads: none can have filters of its own.
+                warnings.simplefilter("ignore", UserWarning)
+                serve(make_app(service, incoming, host, password), listening, ready)
         finally:
             service.close()
 

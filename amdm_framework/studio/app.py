@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -16,11 +17,14 @@ from starlette.types import ASGIApp
 
 from ..errors import InputError
 from .guard import Guard
+from .incoming import MAX_UPLOAD_BYTES, IncomingFolder
 from .service import StudioService
-from .uploads import MAX_UPLOAD_BYTES
 
 USER = "amdm"
 """Name to log in with, where there is a password."""
+
+MOST_STATES = 64
+"""Pages of which the web server keeps a state of its own; the studio needs none."""
 
 _PAGE = Path(__file__).parent / "page"
 _METHODS = ("open", "check", "add_picture", "thumbnail", "open_picture", "draw", "jobs", "cancel", "picture", "trace",
@@ -35,20 +39,24 @@ _FAMILY = ["ui-sans-serif", "system-ui", "sans-serif"]
 
 def is_loopback(host: str) -> bool:
     """Say whether an address can be reached from this machine alone."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # What other names lead to is known to whoever gave them.
+        return host == "localhost"
 
 
-def make_app(service: StudioService, incoming: Path, host: str, password: str | None) -> ASGIApp:
+def make_app(service: StudioService, incoming: IncomingFolder, host: str, password: str | None) -> ASGIApp:
     """Return the studio as an ASGI application.
 
     Args:
         service: answers the page.
-        incoming: where uploads arrive; exists.
+        incoming: where uploads arrive.
         host: the address it is bound to.
         password: to log in with, None for none.
     """
     # gradio asks the environment where uploads go, and tells its makers about every start unless it is told not to.
-    os.environ["GRADIO_TEMP_DIR"] = str(incoming)
+    os.environ["GRADIO_TEMP_DIR"] = str(incoming.folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     with gradio.Blocks(title="amdm studio", analytics_enabled=False, fill_width=True) as blocks:
         gradio.HTML(
@@ -57,6 +65,8 @@ def make_app(service: StudioService, incoming: Path, host: str, password: str | 
             js_on_load="import(new URL('studio/main.js', document.baseURI)).then(page => page.start(element, server, upload))",
             server_functions=[_named(name, getattr(service, name)) for name in _METHODS],
         )
+    # The server keeps some things for every page that it hears of, under whatever name.
+    blocks.state_session_capacity = MOST_STATES
     app = fastapi.FastAPI(openapi_url=None)
     app.mount("/studio", StaticFiles(directory=_PAGE))
     theme = gradio.themes.Base(font=_FAMILY, font_mono=["ui-monospace", "monospace"])
@@ -78,7 +88,7 @@ def make_app(service: StudioService, incoming: Path, host: str, password: str | 
         theme=theme,
         css=_CSS,
     )
-    return Guard(app, ["localhost", "127.0.0.1", "::1", host] if is_loopback(host) else None)
+    return Guard(app, ["localhost", "127.0.0.1", "::1", host] if is_loopback(host) else None, incoming)
 
 
 def open_socket(host: str, port: int) -> socket.socket:

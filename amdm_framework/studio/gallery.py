@@ -6,15 +6,14 @@ import base64
 import copy
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from ..errors import InputError
+from ..errors import InputError, Problem
 from ..input_files import replace_value, value_at
-from ..record import RunRecord, read_record
+from ..record import open_picture, read_record
 from .containment import ReadableFiles
 from .drawing import ALONE
 from .previews import data_uri
@@ -36,13 +35,13 @@ class GalleryEntry:
         name: of its file.
         thumbnail: as a data URI.
         caption: of its scene.
-        seed: its own.
+        seed: its own, as text: JavaScript's numbers hold 53 bits.
     """
 
     name: str
     thumbnail: str
     caption: str
-    seed: int
+    seed: str
 
 
 class Gallery:
@@ -62,19 +61,24 @@ class Gallery:
         Args:
             start: how many are passed over.
         """
-        found = sorted(
-            ((path.stat().st_mtime_ns, path) for path in self._folder.glob("*.png") if self.find(path.name)),
-            reverse=True,
-        )
+        found = []
+        for path in self._folder.glob("*.png"):
+            # Somebody may take one away meanwhile.
+            with suppress(OSError):
+                if self.find(path.name):
+                    found.append((path.name, path.stat().st_mtime_ns))
+        found.sort(key=lambda key: (key[1], key[0]), reverse=True)
+        # Only of what is there now; another thread may look at the older ones at the same time.
+        known = {key: self._entries[key] for key in found if key in self._entries}
         entries: list[GalleryEntry] = []
-        for changed, path in found:
-            key = path.name, changed
-            if key not in self._entries:
-                self._entries[key] = _entry(path)
-            if (entry := self._entries[key]) is not None:
+        for key in found:
+            if key not in known:
+                known[key] = _entry(self._folder / key[0])
+            if (entry := known[key]) is not None:
                 entries.append(entry)
             if len(entries) > start + PAGE:
                 break
+        self._entries = known
         return entries[start : start + PAGE], len(entries) > start + PAGE
 
     def find(self, name: str) -> Path | None:
@@ -82,7 +86,8 @@ class Gallery:
         if not _NAME.fullmatch(name):
             return None
         path = self._folder / name
-        return path if path.is_file() and not path.is_symlink() else None
+        # Neither it nor the folder on the way may be a link: it could lead out.
+        return path if path.is_file() and path.resolve() == path else None
 
     def content(self, name: str) -> str:
         """Return a picture's file, settings included, as a data URI.
@@ -93,15 +98,19 @@ class Gallery:
         return f"data:image/png;base64,{base64.b64encode(self.existing(name).read_bytes()).decode()}"
 
     def existing(self, name: str) -> Path:
-        """Return the file of a picture by its name.
+        """Return the file of a picture that carries settings, by its name.
 
         Raises:
-            InputError: there is no such picture.
+            InputError: there is no such picture; others in the folder do not belong to the studio.
         """
         path = self.find(name)
-        if path is None:
-            raise InputError("there is no such picture any more")
-        return path
+        try:
+            if path is not None:
+                read_record(path)
+                return path
+        except InputError:
+            pass
+        raise InputError("there is no such picture any more")
 
 
 def settings_of(picture: Path, files: ReadableFiles) -> dict[str, Any]:
@@ -117,7 +126,13 @@ def settings_of(picture: Path, files: ReadableFiles) -> dict[str, Any]:
     Raises:
         InputError: it carries no settings, or damaged ones.
     """
-    record = read_record(picture)
+    try:
+        record = read_record(picture)
+    except InputError as error:
+        # Where a file is kept is nobody's business.
+        raise InputError(
+            [Problem(one.message.replace(str(picture), picture.name), one.key) for one in error.problems]
+        ) from error
     contents = {"composition": copy.deepcopy(dict(record.composition)), "scene": copy.deepcopy(dict(record.scene))}
     for item in record.inputs:
         content = contents[item.where]
@@ -125,18 +140,17 @@ def settings_of(picture: Path, files: ReadableFiles) -> dict[str, Any]:
             found = next((file for file in files.files if file.name == item.file), None)
             if found is not None:
                 replace_value(content, item.key, str(found))
-    return {**contents, "seed": record.seed, "caption": _caption(record.scene)}
+    return {**contents, "seed": str(record.seed), "caption": _caption(record.scene)}
 
 
 def _entry(path: Path) -> GalleryEntry | None:
     try:
-        record: RunRecord = read_record(path)
-        with Image.open(path, formats=("PNG",)) as picture:
-            small = picture.convert("RGB")
-    except (InputError, OSError, ValueError):
+        record = read_record(path)
+        small = open_picture(path)
+    except InputError:
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return GalleryEntry(path.name, data_uri(small), _caption(record.scene), record.seed)
+    return GalleryEntry(path.name, data_uri(small), _caption(record.scene), str(record.seed))
 
 
 def _caption(scene: Mapping[str, Any]) -> str:

@@ -25,7 +25,9 @@ from ..trace_plot import plot_trace, trace_of_picture
 from .drafts import Draft, DraftChecker
 from .forms import form_of
 from .gallery import Gallery, settings_of
+from .incoming import IncomingFolder
 from .jobs import Job, JobQueue, JobRequest
+from .messages import message_of
 from .previews import data_uri
 from .start import StartingPoint
 from .uploads import UploadFolder
@@ -54,10 +56,8 @@ def answers(method: Method) -> Method:
             return method(self, _Request(data if isinstance(data, dict) else {}))
         except UnknownSessionError as error:
             return {"error": str(error), "expired": True}
-        except InputError as error:
-            return {"error": "\n".join(problem.message for problem in error.problems)}
         except AMDMError as error:
-            return {"error": str(error)}
+            return {"error": message_of(error)}
         except Exception:
             # Nobody at the page can do anything about a defect, nor should they read its details.
             logging.getLogger(__name__).exception("an answer to the page failed")
@@ -78,6 +78,7 @@ class StudioService:
         jobs: draws.
         gallery: of the output folder.
         uploads: reference pictures.
+        incoming: where the web server puts what it received.
         device: as asked for on the command line.
     """
 
@@ -89,6 +90,7 @@ class StudioService:
         jobs: JobQueue,
         gallery: Gallery,
         uploads: UploadFolder,
+        incoming: IncomingFolder,
         device: str,
     ) -> None:
         self._plugins = plugins
@@ -97,6 +99,7 @@ class StudioService:
         self._jobs = jobs
         self._gallery = gallery
         self._uploads = uploads
+        self._incoming = incoming
         self._device = str(choose_device(device))
         self._sessions: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -105,12 +108,16 @@ class StudioService:
     def open(self, data: Data) -> Answer:
         """Begin a session, or go on with one: everything that the page has to know once."""
         token = str(data.get("session", ""))
+        forgotten = []
         with self._lock:
             if token not in self._sessions:
                 token = secrets.token_urlsafe(24)
                 while len(self._sessions) >= MOST_SESSIONS:
-                    del self._sessions[min(self._sessions, key=lambda one: self._sessions[one])]
+                    forgotten.append(min(self._sessions, key=lambda one: self._sessions[one]))
+                    del self._sessions[forgotten[-1]]
             self._sessions[token] = time.monotonic()
+        for session in forgotten:
+            self._jobs.forget(session)
         return {
             "session": token,
             "device": self._device,
@@ -154,12 +161,8 @@ class StudioService:
     def add_picture(self, data: Data) -> Answer:
         """Take a reference picture that was uploaded."""
         self._session(data)
-        received = self._uploads.received(str(data.get("path", "")))
-        try:
-            name = self._uploads.add(received, str(data.get("name", received.name)))
-        finally:
-            received.unlink(missing_ok=True)
-        return {"image": name}
+        with self._incoming.take(str(data["path"])) as received:
+            return {"image": self._uploads.add(received, str(data.get("name", received.name)))}
 
     @answers
     def thumbnail(self, data: Data) -> Answer:
@@ -178,15 +181,8 @@ class StudioService:
         self._session(data)
         if "name" in data:
             return settings_of(self._gallery.existing(str(data["name"])), self._drafts.files)
-        received = self._uploads.received(str(data.get("path", "")))
-        try:
+        with self._incoming.take(str(data["path"])) as received:
             return settings_of(received, self._drafts.files)
-        except InputError as error:
-            # Where the server keeps what it received is nobody's business.
-            sentences = [str(problem).replace(f"settings in {received}", "settings") for problem in error.problems]
-            raise InputError("\n".join(one.removeprefix(f"{received}: ") for one in sentences)) from error
-        finally:
-            received.unlink(missing_ok=True)
 
     @answers
     def draw(self, data: Data) -> Answer:

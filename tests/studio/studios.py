@@ -17,6 +17,7 @@ from amdm_framework.studio.containment import ReadableFiles
 from amdm_framework.studio.drafts import DraftChecker
 from amdm_framework.studio.drawing import JobDrawer
 from amdm_framework.studio.gallery import Gallery
+from amdm_framework.studio.incoming import IncomingFolder
 from amdm_framework.studio.jobs import Job, JobQueue
 from amdm_framework.studio.service import StudioService
 from amdm_framework.studio.start import starting_points
@@ -46,7 +47,7 @@ class Studio:
     """The parts of a studio, and the folders that they work in."""
 
     output: Path
-    incoming: Path
+    incoming: IncomingFolder
     uploads: UploadFolder
     files: ReadableFiles
     drafts: DraftChecker
@@ -62,7 +63,7 @@ class Studio:
 
     def arrive(self, content: bytes, name: str = "picture.png") -> Path:
         """Put a file where the web server puts what it received."""
-        folder = self.incoming / f"{len(list(self.incoming.iterdir())):064x}"
+        folder = self.incoming.folder / f"{len(list(self.incoming.folder.iterdir())):064x}"
         folder.mkdir()
         (folder / name).write_bytes(content)
         return folder / name
@@ -129,16 +130,17 @@ def make_studio(
         composition: what it is started with.
         scene: likewise.
     """
-    output, incoming = folder / "output", folder / "incoming"
-    incoming.mkdir()
+    output = folder / "output"
+    (folder / "incoming").mkdir()
+    incoming = IncomingFolder(folder / "incoming")
     drawer = draw or JobDrawer(plugins, "cpu", "auto", output)
-    uploads = UploadFolder(output / "uploads", incoming)
+    uploads = UploadFolder(output / "uploads")
     starts = starting_points(composition, scene, plugins, uploads)
     weights = [file for start in starts for file in start.files]
     files = ReadableFiles(uploads, [folder.resolve() for folder in models], weights)
     drafts = DraftChecker(plugins, files, "cpu", "auto")
     jobs, gallery = JobQueue(drawer), Gallery(output)
-    service = StudioService(plugins, starts, drafts, jobs, gallery, uploads, "cpu")
+    service = StudioService(plugins, starts, drafts, jobs, gallery, uploads, incoming, "cpu")
     return Studio(output, incoming, uploads, files, drafts, jobs, gallery, service)
 
 
