@@ -70,7 +70,7 @@ def studio(
         import gradio  # noqa: F401
     except ImportError:
         raise InputError("the studio's page is served by gradio: pip install 'amdm-framework[ui]'") from None
-    from ..studio.app import USER, is_loopback, make_app, open_socket, serve
+    from ..studio.app import is_loopback, make_app, open_socket, serve
     from ..studio.containment import ReadableFiles
     from ..studio.drafts import DraftChecker
     from ..studio.drawing import JobDrawer
@@ -113,8 +113,6 @@ def studio(
 
         def ready() -> None:
             click.echo(f"studio: {address}")
-            if password is not None:
-                click.echo(f"log in as {USER}")
             if open_browser:
                 click.launch(address)
 

@@ -26,6 +26,7 @@ _POST = {
 _GET = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/login_check",
         "/gradio_api/startup-events", "/gradio_api/login_check", "/gradio_api/app_id")  # fmt: skip
 _GET_BELOW = ("/assets/", "/static/", "/studio/", "/gradio_api/heartbeat/")
+_LONGEST_PATH = 255
 _HEADERS = {
     # A page elsewhere that shows this one inside of it could have people press its buttons.
     "content-security-policy": "frame-ancestors 'self'",
@@ -92,7 +93,8 @@ class Guard:
         path, method = scope["path"], scope["method"]
         if method in ("GET", "HEAD"):
             known = path in _GET or path.startswith(_GET_BELOW)
-            return None if known and ".." not in path.split("/") else (404, "Not found")
+            odd = len(path) > _LONGEST_PATH or any(part in path for part in ("..", "//", "\0"))
+            return None if known and not odd else (404, "Not found")
         path = path.removesuffix("/")
         if method != "POST" or path not in _POST:
             return 404, "Not found"

@@ -1,4 +1,4 @@
-"""Makes the helper beside these tests importable; studios in folders of their own, with everything that is installed."""
+"""Makes the helpers beside these tests importable; studios in folders of their own, with everything that is installed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 
 from amdm_framework.plugins import PluginRegistry, discover
 
-# Tests are imported one by one (importlib mode), which leaves the helper beside them out of the path.
+# Tests are imported one by one (importlib mode), which leaves the helpers beside them out of the path.
 sys.path.append(str(Path(__file__).parent))
 
+from served import Web, serving
 from studios import Studio, make_studio
 
 
@@ -53,3 +54,14 @@ def studio_with(tmp_path: Path, plugins: PluginRegistry) -> Iterator[Callable[..
     yield make
     for one in made:
         one.jobs.close()
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory, plugins: PluginRegistry) -> Iterator[Web]:
+    """A studio behind its web server, without a password, in which drawing does nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", "")
+        made = make_studio(tmp_path_factory.mktemp("studio"), plugins, draw=lambda job: None)
+        with serving(made) as served:
+            yield served
+    made.jobs.close()
