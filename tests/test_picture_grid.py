@@ -141,3 +141,32 @@ def test_many_columns_continue_below() -> None:
     places = [places_of(picture, page, 3)[0] for picture in pictures]
     assert len({top for _, top in places}) == 2
     assert [left for left, _ in places[:4]] == [left for left, _ in places[5:]]
+
+
+def test_a_font_of_the_system_writes_what_the_usual_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    other = Path(matplotlib.get_data_path(), "fonts", "ttf", "STIXGeneral.ttf")
+    # A letter of mathematicians that DejaVu Sans has not.
+    letter = "\N{MATHEMATICAL SCRIPT SMALL A}"
+    caches = (picture_text.font_of, picture_text._system_fonts, picture_text._written)
+    monkeypatch.setattr(picture_text, "SYSTEM_FONTS", (str(other),))
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        size, text = 40, picture_text.Text(40, "black")
+        page = Image.new("L", (300, 80), "white")
+        text.write(ImageDraw.Draw(page), 10, 5, f"ä{letter}b", 280)
+        assert text.lines(f"ä{letter}b", 280) == [f"ä{letter}b"]
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+    usual, stix = picture_text.usual_font(size), ImageFont.truetype(other, size)
+    expected = Image.new("L", (300, 80), "white")
+    pen = ImageDraw.Draw(expected)
+    # On one base line, each part where the one before it ends.
+    base = 5 + usual.getmetrics()[0]
+    x = 10.0
+    for part, font in (("ä", usual), (letter, stix), ("b", usual)):
+        pen.text((x, base), part, fill="black", font=font, anchor="ls")
+        x += font.getlength(part)
+    np.testing.assert_array_equal(np.asarray(page), np.asarray(expected))

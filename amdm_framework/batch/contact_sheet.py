@@ -36,7 +36,7 @@ def contact_sheet(folder: Path, entries: Sequence[Entry], page: str, boxes: bool
     cells = [_cell(folder, entry, boxes) for entry in entries]
     rows = [cells[first : first + COLUMNS] for first in range(0, len(cells), COLUMNS)]
     columns = [""] * len(rows[0])
-    return Grid(folder.absolute().name, page, columns, [""] * len(rows), rows, most_lines=_TEXT_LINES)
+    return Grid(folder.resolve().name, page, columns, [""] * len(rows), rows, most_lines=_TEXT_LINES)
 
 
 def _cell(folder: Path, entry: Entry, boxes: bool) -> Cell:

@@ -12,7 +12,7 @@ import click
 from ..errors import InputError
 from ..plugins import PluginRegistry
 from .request import Decorator, SeedType, device_option, dtype_option, examine_request, read_request, set_option
-from .results import echo_json, json_option
+from .results import echo_json, json_option, printable
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
@@ -248,7 +248,7 @@ def _echo(summary: BatchSummary, output: Path, as_json: bool) -> None:
         )
         return
     for name, error in list(summary.failed.items())[:_SHOWN_FAILURES]:
-        click.echo(f"{click.style('failed:', fg='red', bold=True)} {name}: {error}", err=True)
+        click.echo(f"{click.style('failed:', fg='red', bold=True)} {name}: {printable(error)}", err=True)
     if len(summary.failed) > _SHOWN_FAILURES:
         click.echo(f"... and {len(summary.failed) - _SHOWN_FAILURES} more, see the ledger", err=True)
     counts = [f"{drawn} drawn"]

@@ -36,7 +36,7 @@ def contact_sheet(folder: Path, output: Path, boxes: bool) -> None:
     counts = f"{len(entries) - failed} drawn" + (f", {failed} failed" if failed else "")
     parts = [entries[first : first + PER_SHEET] for first in range(0, len(entries), PER_SHEET)]
     for number, part in enumerate(parts, 1):
-        stem, page = f"{folder.absolute().name}-sheet", counts
+        stem, page = f"{folder.resolve().name}-sheet", counts
         if len(parts) > 1:
             stem, page = f"{stem}-{number}of{len(parts)}", f"{counts}; sheet {number} of {len(parts)}"
         sheet = draw_grid(arrange(folder, part, page, boxes))

@@ -185,9 +185,11 @@ def test_what_is_no_picture_of_ours_is_refused(here: Path, amdm: Amdm) -> None:
     assert "expected a folder" in amdm("inspect", write("a.png", RECORD), "--scene", "a.png/s.yaml", code=2).stderr
 
 
-def test_torch_is_not_loaded(here: Path) -> None:
-    write("picture.png", RECORD)
+@pytest.mark.parametrize("command", ["inspect", "preview"])
+def test_torch_is_not_loaded(here: Path, command: str) -> None:
+    content = {**RECORD, "scene": {"caption": "eine größere Katze"}, "inputs": []}
+    write("picture.png", content)
     code = "import sys; from amdm_framework.cli import main; main(sys.argv[1:], standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, "inspect", "picture.png"], capture_output=True, text=True)
-    assert done.returncode == 0 and "eine größere Katze" in done.stdout, done.stderr
+    done = subprocess.run([sys.executable, "-c", code, command, "picture.png"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
