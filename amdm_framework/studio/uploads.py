@@ -60,6 +60,8 @@ class UploadFolder:
         if not (self.folder / stored).exists():
             require_space(self.folder, 1, picture.height, picture.width)
             content = io.BytesIO()
+            # A colour profile would be written again.
+            picture.info = {}
             picture.save(content, format="PNG")
             replace_file(self.folder / stored, lambda out: out.write(content.getvalue()))
         return stored
