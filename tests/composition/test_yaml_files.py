@@ -191,7 +191,11 @@ def test_what_is_short_takes_one_line_and_every_mapping_of_a_list_its_own() -> N
     instance = {"phrase": "a red circle", "box": [0.1, 0.2, 0.3, 0.4]}
     interaction = {"subject": "circle", "action": "and", "object": "circle"}
     long = {"caption": "word " * 30, "sizes": [1, 2]}
-    content = {"instances": {"circle": instance, "square": instance}, "interactions": [interaction, interaction], "long": long}
+    content = {
+        "instances": {"circle": instance, "square": instance},
+        "interactions": [interaction, interaction],
+        "long": long,
+    }
 
     assert to_yaml(content) == (
         "instances:\n"
