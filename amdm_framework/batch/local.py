@@ -44,7 +44,7 @@ class LocalEngine:
                 yield group, drawer.draw(group)
         except DEVICE_FAILURES as error:
             reason = str(error).partition("\n")[0]
-            raise AMDMError(f"the device failed: {reason}; the same command with --resume goes on") from error
+            raise AMDMError(f"the device failed: {reason}; what is drawn is kept, the batch can be resumed") from error
 
     def _in_processes(self, groups: Iterator[Sequence[Job]]) -> Results:
         workers = [_Worker(make_drawer) for make_drawer in self._make_drawers]

@@ -6,7 +6,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,12 @@ from ..composition import ResolvedComposition
 from ..errors import InputError, Problem
 from ..metadata import composition_digest, versions_of
 from ..models.context import load_contexts
-from ..picture_files import interrupted_afterwards, prepare_folder, take_name
+from ..picture_files import check_folder, interrupted_afterwards, prepare_folder, take_name
 from ..plugins import PluginRegistry
 from ..record import Device, Dtype
 from .engine import Engine
 from .jobs import Job
-from .ledger import Entry, Header, Ledger
+from .ledger import LEDGER_NAME, Entry, Header, Ledger
 
 _UNFINISHED = re.compile(r"\..+\.png\.part")
 
@@ -66,6 +66,30 @@ def make_header(
     )
 
 
+def check_batch(
+    jobs: Sequence[Job], folder: Path, header: Header, *, resume: bool = False, force: bool = False
+) -> None:
+    """Check what `run_batch` would refuse of a folder, long before it runs. Nothing is left behind.
+
+    Args:
+        jobs: and all that follows: as for `run_batch`.
+
+    Raises:
+        InputError: the folder or its ledger cannot be used.
+    """
+    check_folder(folder)
+    present = set(os.listdir(folder)) if folder.exists() else set()
+    entries: Mapping[str, Entry] = {}
+    if LEDGER_NAME in present:
+        # Versions that differ are told when the batch runs.
+        with Ledger(folder) as ledger, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _check_ledger(ledger, jobs, header, resume, force)
+            entries = ledger.entries
+    pending = [job for job in jobs if not _is_done(job, entries, present)]
+    _refuse_foreign_files(pending, entries, present, folder)
+
+
 def run_batch(
     jobs: Sequence[Job],
     engine: Engine,
@@ -103,8 +127,8 @@ def run_batch(
         present = set(os.listdir(folder))
         _check_ledger(ledger, jobs, header, resume, force)
         asked = jobs if limit is None else jobs[:limit]
-        pending = [job for job in asked if not _is_done(job, ledger, present)]
-        _refuse_foreign_files(pending, ledger, present, folder)
+        pending = [job for job in asked if not _is_done(job, ledger.entries, present)]
+        _refuse_foreign_files(pending, ledger.entries, present, folder)
         for name in present:
             if _UNFINISHED.fullmatch(name):
                 (folder / name).unlink()
@@ -179,18 +203,20 @@ def _check_ledger(ledger: Ledger, jobs: Sequence[Job], header: Header, resume: b
         raise InputError([Problem(text, file=str(ledger.path)) for text in (*differences, advice)])
 
 
-def _is_done(job: Job, ledger: Ledger, present: set[str]) -> bool:
-    entry = ledger.entries.get(job.name)
+def _is_done(job: Job, entries: Mapping[str, Entry], present: set[str]) -> bool:
+    entry = entries.get(job.name)
     return entry is not None and entry.state == "done" and entry.is_of(job) and job.file in present
 
 
-def _is_ours(job: Job, ledger: Ledger) -> bool:
-    entry = ledger.entries.get(job.name)
+def _is_ours(job: Job, entries: Mapping[str, Entry]) -> bool:
+    entry = entries.get(job.name)
     return entry is not None and entry.state == "done"
 
 
-def _refuse_foreign_files(pending: Sequence[Job], ledger: Ledger, present: set[str], folder: Path) -> None:
-    foreign = [job.file for job in pending if job.file in present and not _is_ours(job, ledger)]
+def _refuse_foreign_files(
+    pending: Sequence[Job], entries: Mapping[str, Entry], present: set[str], folder: Path
+) -> None:
+    foreign = [job.file for job in pending if job.file in present and not _is_ours(job, entries)]
     if foreign:
         names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         message = f"there are files that this batch did not draw and would overwrite: {names}; move them, or choose "
@@ -206,7 +232,7 @@ def _fail(job: Job, error: str, ledger: Ledger, summary: BatchSummary) -> None:
 
 def _remove_replaced(job: Job, folder: Path, ledger: Ledger) -> None:
     # The picture of another scene or seed of this name. Before the entry is written: afterwards nothing would claim it.
-    if _is_ours(job, ledger):
+    if _is_ours(job, ledger.entries):
         path = folder / job.file
         try:
             path.unlink(missing_ok=True)

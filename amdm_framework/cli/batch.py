@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,22 +11,33 @@ import click
 
 from ..errors import InputError
 from ..plugins import PluginRegistry
-from .request import Decorator, SeedType, device_option, dtype_option, examine_request, read_request, set_option
+from .request import Decorator, SeedType, device_option, dtype_option, read_request, set_option
 from .results import echo_json, json_option, printable
 
 if TYPE_CHECKING:
     from ..batch.engine import Engine
     from ..batch.jobs import Job
+    from ..batch.ledger import Header
     from ..batch.run import BatchSummary
     from ..composition import ResolvedComposition
+    from ..scene import Scene
 
 _SHOWN_FAILURES = 20
 
-_OPTIONS: tuple[Decorator, ...] = (
+_BATCH_OPTIONS: tuple[Decorator, ...] = (
     click.argument("composition", type=click.Path(path_type=Path)),
     click.option(
         "--output", type=click.Path(path_type=Path), required=True, help="Folder for the pictures and the ledger."
     ),
+    click.option("--limit", type=click.IntRange(min=1), help="Stop after so many scenes of the list."),
+    click.option("--resume", is_flag=True, help="Go on with the batch in the folder: draw what is missing or failed."),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="With --resume: go on even with another composition, other settings or changed scenes.",
+    ),
+)
+_DRAWING_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--batch-size",
         type=click.IntRange(1, 1024),
@@ -41,13 +52,6 @@ _OPTIONS: tuple[Decorator, ...] = (
         default=0,
         show_default=True,
         help="What the seeds of scenes that name none are derived from, together with their names.",
-    ),
-    click.option("--limit", type=click.IntRange(min=1), help="Stop after so many scenes of the list."),
-    click.option("--resume", is_flag=True, help="Go on with the batch in the folder: draw what is missing or failed."),
-    click.option(
-        "--force",
-        is_flag=True,
-        help="With --resume: go on even with another composition, other settings or changed scenes.",
     ),
     click.option(
         "--engine",
@@ -86,7 +90,14 @@ _OPTIONS: tuple[Decorator, ...] = (
 
 def batch_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add what `amdm batch` takes beside its scenes, for a command that brings scenes of its own."""
-    for option in reversed(_OPTIONS):
+    for option in reversed(_BATCH_OPTIONS + _DRAWING_OPTIONS):
+        command = option(command)
+    return command
+
+
+def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what of these says how scenes are drawn, for a command that draws several batches."""
+    for option in reversed(_DRAWING_OPTIONS):
         command = option(command)
     return command
 
@@ -121,44 +132,34 @@ def draw_scenes(
     *,
     composition: Path,
     output: Path,
-    batch_size: int,
     base_seed: int,
     limit: int | None,
     resume: bool,
     force: bool,
-    engine: str,
-    workers: int,
-    address: str | None,
-    gpus_per_worker: float | None,
     overrides: tuple[str, ...],
-    device: str,
-    dtype: str,
-    no_metadata: bool,
     no_progress: bool,
     as_json: bool,
+    **drawing: Any,
 ) -> None:
     """Draw scenes as `amdm batch` does, and say what came of it.
 
     Args:
         ctx: of the command; it ends with exit code 1 where scenes failed.
         read: returns the jobs, given the base of seeds that are not named.
-        composition: and all that follows: what `batch_options` has read.
+        composition: and all that follows: what `batch_options` has read; `drawing` is what `prepare_engine` takes.
 
     Raises:
         InputError: with every mistake of composition and scenes.
         AMDMError: the models cannot be loaded.
     """
-    from ..batch.run import make_header, run_batch
+    from ..batch.run import run_batch
     from ..picture_files import check_folder
 
     plugins = ctx.find_object(PluginRegistry)
     assert plugins is not None
     if force and not resume:
         raise InputError("--force goes with --resume")
-    if address is not None and engine != "ray":
-        raise InputError("--address goes with --engine ray")
-    if gpus_per_worker is not None and engine != "ray":
-        raise InputError("--gpus-per-worker goes with --engine ray")
+    check_engine_options(drawing)
     problems = []
     resolved = jobs = None
     try:
@@ -172,15 +173,7 @@ def draw_scenes(
     if resolved is None or jobs is None:
         raise InputError(problems)
     check_folder(output)
-    # The machines of a cluster may have devices that this one has not.
-    device_here = "auto" if engine == "ray" else device
-    examine_request(resolved, None, device_here, dtype, plugins)
-    header = make_header(resolved, device_here, dtype, batch_size, plugins)
-    # What a cluster computes in is decided here; on this machine each member's device decides, as in `amdm run`.
-    drawn_in = header.dtype if engine == "ray" else dtype
-    drawers = _make_engine(
-        engine, workers, address, gpus_per_worker, resolved, device, drawn_in, not no_metadata, plugins
-    )
+    header, drawers = prepare_engine(resolved, (), plugins, **drawing)
     try:
         summary = run_batch(
             jobs, drawers, output, header, resume=resume, force=force, limit=limit, progress=not no_progress
@@ -191,6 +184,66 @@ def draw_scenes(
     _echo(summary, output, as_json)
     if summary.failed:
         ctx.exit(1)
+
+
+def check_engine_options(drawing: Mapping[str, Any]) -> None:
+    """Check that options of a cluster are given for a cluster.
+
+    Args:
+        drawing: what `drawing_options` has read.
+
+    Raises:
+        InputError: they are not.
+    """
+    if drawing["engine"] != "ray":
+        if drawing["address"] is not None:
+            raise InputError("--address goes with --engine ray")
+        if drawing["gpus_per_worker"] is not None:
+            raise InputError("--gpus-per-worker goes with --engine ray")
+
+
+def device_here(engine: str, device: str) -> str:
+    """Return the device to check against: the machines of a cluster may have some that this one has not."""
+    return "auto" if engine == "ray" else device
+
+
+def prepare_engine(
+    resolved: ResolvedComposition,
+    scenes: Sequence[Scene],
+    plugins: PluginRegistry,
+    *,
+    batch_size: int,
+    engine: str,
+    workers: int,
+    address: str | None,
+    gpus_per_worker: float | None,
+    device: str,
+    dtype: str,
+    no_metadata: bool,
+) -> tuple[Header, Engine]:
+    """Check that a composition can be drawn, and return what its ledger says and what draws it. Nothing is loaded.
+
+    Args:
+        resolved: the composition.
+        scenes: that it must be able to draw; none where each may fail alone.
+        plugins: the installed plugins.
+        batch_size: and all that follows: what `drawing_options` has read.
+
+    Raises:
+        InputError: a condition, file, option or device that does not fit.
+        IncompatibleProvidersError: the models cannot be aggregated.
+    """
+    from ..batch.run import make_header
+    from ..cost import examine_scenes
+
+    here = device_here(engine, device)
+    examine_scenes(resolved, scenes, plugins, here, dtype)
+    header = make_header(resolved, here, dtype, batch_size, plugins)
+    # What a cluster computes in is decided here; on this machine each member's device decides, as in `amdm run`.
+    drawn_in = header.dtype if engine == "ray" else dtype
+    return header, _make_engine(
+        engine, workers, address, gpus_per_worker, resolved, device, drawn_in, not no_metadata, plugins
+    )
 
 
 def _make_engine(
@@ -232,7 +285,6 @@ def _devices(device: str, workers: int) -> list[str]:
 
 def _echo(summary: BatchSummary, output: Path, as_json: bool) -> None:
     drawn = len(summary.files)
-    speed = drawn / summary.seconds
     if as_json:
         echo_json(
             {
@@ -243,17 +295,28 @@ def _echo(summary: BatchSummary, output: Path, as_json: bool) -> None:
                 "files": [str(path) for path in summary.files],
                 "ledger": str(output / "ledger.jsonl"),
                 "seconds": round(summary.seconds, 3),
-                "images_per_second": round(speed, 4),
+                "images_per_second": round(drawn / summary.seconds, 4),
             }
         )
         return
+    echo_failures(summary)
+    click.echo(summary_line(summary))
+    click.echo(str(output / "ledger.jsonl"))
+
+
+def echo_failures(summary: BatchSummary) -> None:
+    """Name the scenes that failed, with the reasons."""
     for name, error in list(summary.failed.items())[:_SHOWN_FAILURES]:
         click.echo(f"{click.style('failed:', fg='red', bold=True)} {name}: {printable(error)}", err=True)
     if len(summary.failed) > _SHOWN_FAILURES:
         click.echo(f"... and {len(summary.failed) - _SHOWN_FAILURES} more, see the ledger", err=True)
+
+
+def summary_line(summary: BatchSummary) -> str:
+    """Return how many pictures were drawn, and how fast."""
+    drawn = len(summary.files)
     counts = [f"{drawn} drawn"]
     counts += [f"{summary.skipped} done before"] if summary.skipped else []
     counts += [f"{len(summary.failed)} failed"] if summary.failed else []
     counts += [f"{summary.left} beyond --limit"] if summary.left else []
-    click.echo(f"{', '.join(counts)}; {summary.seconds:.1f} s, {speed:.3g} pictures/s")
-    click.echo(str(output / "ledger.jsonl"))
+    return f"{', '.join(counts)}; {summary.seconds:.1f} s, {drawn / summary.seconds:.3g} pictures/s"

@@ -124,7 +124,9 @@ def test_too_little_memory_and_a_device_that_fails_are_explained(amdm: Amdm, mon
     with monkeypatch.context() as patched:
         patched.setattr(Drawer, "draw", draw)
         stderr = amdm(*SCENES, "--resume", code=2).stderr
-    expected = "the device failed: CUDA error: device-side assert triggered; the same command with --resume goes on\n"
+    expected = (
+        "the device failed: CUDA error: device-side assert triggered; what is drawn is kept, the batch can be resumed\n"
+    )
     assert stderr.endswith(expected)
     assert amdm(*SCENES, "--resume", code=1).stdout.startswith("2 drawn, 1 failed; ")
 

@@ -14,7 +14,7 @@ from amdm_framework.batch.drawing import Drawer, Drawn
 from amdm_framework.batch.jobs import Job
 from amdm_framework.batch.ledger import LEDGER_NAME, Header, Ledger
 from amdm_framework.batch.local import LocalEngine
-from amdm_framework.batch.run import BatchSummary, run_batch
+from amdm_framework.batch.run import BatchSummary, check_batch, run_batch
 from amdm_framework.errors import InputError
 
 from .conftest import job
@@ -249,3 +249,24 @@ def test_the_ledger_tells_everything_about_every_picture(tmp_path: Path, header:
     assert [(entry["name"], entry["scene"], entry["seed"]) for entry in entries] == [
         (one.name, one.scene_hash, one.seed) for one in JOBS
     ]
+
+
+def test_a_folder_is_checked_beforehand_and_left_as_it_is(tmp_path: Path, header: Header) -> None:
+    check_batch(JOBS, tmp_path / "new", header)
+    assert not (tmp_path / "new").exists()
+    begun = tmp_path / "begun"
+    draw(begun, header, limit=4)
+    before = {path.name: path.read_bytes() for path in begun.iterdir()}
+    check_batch(JOBS, begun, header, resume=True)
+    with pytest.raises(InputError, match="there is a batch in this folder already"):
+        check_batch(JOBS, begun, header)
+    with pytest.raises(InputError, match="batch size: found 9"):
+        check_batch(JOBS, begun, header.model_copy(update={"batch_size": 9}), resume=True)
+    assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / JOBS[0].file).write_bytes(b"mine")
+    with pytest.raises(InputError, match="files that this batch did not draw"):
+        check_batch(JOBS, foreign, header)
+    with pytest.raises(InputError, match="is a file, expected a folder"):
+        check_batch(JOBS, foreign / JOBS[0].file, header)
