@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,10 +60,10 @@ class IncomingFolder:
     def has_room(self, size: int) -> bool:
         """Say whether so many bytes may come, after what lies here for too long was removed."""
         held = 0
-        for path in self.folder.rglob("*"):
-            # Others take files away meanwhile.
-            with suppress(OSError):
-                if path.is_file():
+        # Not `rglob`: others take files and folders away meanwhile.
+        for parent, _, names in os.walk(self.folder):
+            for path in (Path(parent, name) for name in names):
+                with suppress(OSError):
                     found = path.stat()
                     if time.time() - found.st_mtime > KEPT_SECONDS:
                         _remove(path, self.folder)
