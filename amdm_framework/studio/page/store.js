@@ -12,6 +12,9 @@ export class Store {
     this.texts = { composition: '', scene: '' };
     // Parts that are being edited as YAML at the moment: the text is sent in place of the content.
     this.typed = { composition: false, scene: false };
+    // Of those: parts whose editor was left before the answer about their text had come.
+    this.left = { composition: false, scene: false };
+    this.read = { composition: '', scene: '' };
     this.answer = { problems: [], cost: null, incompatible: '' };
     this.selected = null;
     this.undone = [];
@@ -37,6 +40,7 @@ export class Store {
     this.composition = clone(composition);
     this.scene = tidyScene(clone(scene));
     this.typed = { composition: false, scene: false };
+    this.left = { composition: false, scene: false };
     this.selected = null;
     this.tell('composition');
     this.tell('scene');
@@ -75,14 +79,26 @@ export class Store {
     if (!from.length) return;
     to.push(now);
     this.scene = JSON.parse(from.pop());
+    this.typed.scene = false;
     if (!Object.hasOwn(this.scene.instances, this.selected)) this.selected = null;
     this.tell('scene');
     this.tell('edited');
   }
 
   type(part, text) {
+    if (part === 'scene' && !this.typed.scene) this.remember();
     this.texts[part] = text;
     this.typed[part] = true;
+    this.left[part] = false;
+    this.tell('edited');
+  }
+
+  // Back to the form: from now on the content counts, as far as the text can be read.
+  leave(part) {
+    this.left[part] = this.typed[part] && this.read[part] !== this.texts[part];
+    if (!this.typed[part] || this.left[part]) return;
+    this.typed[part] = false;
+    this.tell(part);
     this.tell('edited');
   }
 
@@ -99,11 +115,15 @@ export class Store {
     this.answer = answer;
     for (const part of ['composition', 'scene']) {
       const content = answer[part];
-      if (content === null || JSON.stringify(sent[part]) !== JSON.stringify(this.draft[part])) continue;
+      if (JSON.stringify(sent[part]) !== JSON.stringify(this.draft[part])) continue;
       if (this.typed[part]) {
-        this[part] = part === 'scene' ? tidyScene(content) : tidyComposition(content);
-        this.tell(part);
-      } else {
+        this.read[part] = sent[part];
+        if (content !== null) {
+          this[part] = part === 'scene' ? tidyScene(content) : tidyComposition(content);
+          this.tell(part);
+        }
+        if (this.left[part]) this.leave(part);
+      } else if (content !== null) {
         this.texts[part] = answer[`${part}_yaml`];
         this.tell(`${part}-text`);
       }

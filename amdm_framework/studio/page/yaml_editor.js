@@ -31,11 +31,9 @@ export function yamlEditor(store, part) {
       element.hidden = !visible;
       if (visible) {
         text.value = store.texts[part];
-      } else if (store.typed[part]) {
-        // Back to the form: from now on the content counts, as far as the text could be read.
-        store.typed[part] = false;
-        store.tell(part);
-        store.tell('edited');
+        store.left[part] = false;
+      } else {
+        store.leave(part);
       }
     },
   };
