@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from chromium import VARIABLE, find_chromium
 from complaints import record_complaints
+from studio_page import StudioPage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -103,6 +104,12 @@ def page(browser: Browser, studio: RunningStudio) -> Iterator[Page]:
         yield context.new_page()
     if complaints:
         pytest.fail("\n".join(complaints))
+
+
+@pytest.fixture
+def studio_page(page: Page) -> StudioPage:
+    """The studio on such a page, with the example that it begins with."""
+    return StudioPage(page)
 
 
 @pytest.hookimpl(wrapper=True)
