@@ -63,14 +63,20 @@ export function debounce(action, milliseconds) {
 }
 
 let pressed = false;
-for (const [event, down] of [['pointerdown', true], ['pointerup', false], ['pointercancel', false]]) {
-  addEventListener(event, () => { pressed = down; }, true);
+const waiting = [];
+const flush = () => { for (const action of waiting.splice(0)) action(); };
+addEventListener('pointerdown', () => { pressed = true; }, true);
+for (const event of ['pointerup', 'pointercancel']) {
+  addEventListener(event, () => {
+    pressed = false;
+    setTimeout(flush);
+  }, true);
 }
 
 // For what makes lists anew when a field is left: in the middle of the click that leaves it, that would swallow the click.
 export function afterClick(action) {
-  if (pressed) addEventListener('pointerup', () => setTimeout(action), { once: true, capture: true });
-  else action();
+  waiting.push(action);
+  if (!pressed) flush();
 }
 
 // A row of buttons of which one is pressed.
