@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -95,7 +96,8 @@ class Reference(StrictModel):
     @field_validator("image")
     @classmethod
     def _must_exist(cls, image: Path | Image.Image) -> Path | Image.Image:
-        if isinstance(image, Path) and not image.is_file():
+        # Not the path's own question, which raises where a name is too long.
+        if isinstance(image, Path) and not os.path.isfile(image):
             raise ValueError(f"no such picture: {image}")
         return image
 

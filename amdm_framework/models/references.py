@@ -10,20 +10,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from ..errors import CheckpointError, did_you_mean
 from .context import LoadContext
 
 _WEIGHT_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _HUB = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+?))?/?(?:@(?P<revision>.+))?")
-# Failures of network, cache and hub; the library turns other causes into these.
-_HUB_ERRORS = (OSError, HfHubHTTPError, HTTPError, HFValidationError)
+# Failures of network, cache and hub, and names that cannot be any; the library turns other causes into these.
+_HUB_ERRORS = (OSError, HfHubHTTPError, HTTPError, ValueError)
 
 
 def resolve_reference(
@@ -82,7 +83,10 @@ def locate_reference(
         return resolve_reference(reference, context)
     repository, file, revision = _parse_hub(reference)
     for name in [file] if file else names:
-        cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
+        try:
+            cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
+        except ValueError as error:
+            raise CheckpointError(f"{reference}: {error}") from error
         if isinstance(cached, str):
             return Path(cached) if file else Path(cached).parent
     return None
@@ -198,10 +202,11 @@ def missing_file(reference: str, file: str | None = None, cause: str = "") -> Ch
 
 def _resolve_path(reference: str, context: LoadContext) -> Path:
     path = path_of(reference, context.base_dir)
-    if path.exists():
+    # Not the path's own questions, which raise where a name is too long.
+    if os.path.exists(path):
         return path
     hint = ""
-    if path.parent.is_dir():
+    if os.path.isdir(path.parent):
         hint = did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", reference):
         hint = f" For a repository of the Hugging Face Hub write 'hf://{reference}'."
