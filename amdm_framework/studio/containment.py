@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,19 +85,26 @@ class ReadableFiles:
             if not file.declared or file.key[2] == "condition" or not file.path.is_relative_to(self.base_dir):
                 continue
             name = file.path.relative_to(self.base_dir)
-            found = next((folder / name for folder in self.folders if (folder / name).exists()), None)
-            if found is not None and ".." not in name.parts:
-                replace_value(content, file.key, str(found))
-                placed = True
+            if ".." in name.parts:
+                continue
+            for path in (folder / name for folder in self.folders):
+                # One that leads out by a link is refused later, whether there is something at its end or not.
+                if os.path.exists(path) or not any(_leads_into(path, folder) for folder in self.folders):
+                    replace_value(content, file.key, str(path))
+                    placed = True
+                    break
         return placed
 
     def _may_read(self, file: InputFile) -> bool:
-        # Links are followed first: a link in an opened folder may lead out of it.
-        try:
-            real = file.path.resolve()
-        except (OSError, RuntimeError, ValueError):
-            return False
-        return any(real.is_relative_to(root.resolve()) for root in (*self.folders, *self.files, self.uploads.folder))
+        return any(_leads_into(file.path, root) for root in (*self.folders, *self.files, self.uploads.folder))
+
+
+def _leads_into(path: Path, root: Path) -> bool:
+    # Links are followed first: a link in an opened folder may lead out of it.
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _not_uploaded(image: str, key: str) -> Problem:

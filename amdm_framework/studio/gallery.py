@@ -24,7 +24,7 @@ PAGE = 24
 THUMBNAIL = 192
 """Longest side of a picture in the gallery, in pixels."""
 
-_NAME = re.compile(rf"(?:{ALONE}/)?[a-z0-9][a-z0-9-]*\.png")
+_NAME = re.compile(rf"(?:{ALONE}/)?[a-z0-9][a-z0-9-]{{0,200}}\.png")
 
 
 @dataclass(frozen=True)

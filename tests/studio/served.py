@@ -76,7 +76,7 @@ class Web:
             "POST", "/gradio_api/component_server", content, **{"Content-Type": "application/json", **headers}
         )
 
-    def ask(self, function: str, **data: Any) -> dict[str, Any]:
+    def ask(self, function: str, /, **data: Any) -> dict[str, Any]:
         """Ask what a page may ask."""
         answer = self.call(function, data)
         assert answer.status == 200, answer

@@ -76,9 +76,9 @@ class Page:
     studio: Studio
     session: str
 
-    def ask(self, name: str, **data: Any) -> dict[str, Any]:
+    def ask(self, method: str, /, **data: Any) -> dict[str, Any]:
         """Return an answer, after the way through JSON."""
-        answer = getattr(self.studio.service, name)(json.loads(json.dumps({"session": self.session, **data})))
+        answer = getattr(self.studio.service, method)(json.loads(json.dumps({"session": self.session, **data})))
         content = json.loads(json.dumps(answer, allow_nan=False).encode())
         assert isinstance(content, dict)
         return content
