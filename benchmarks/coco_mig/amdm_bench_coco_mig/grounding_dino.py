@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,23 @@ class GroundingDino:
         return Detections(found["boxes"].cpu().double().numpy(), found["scores"].cpu().double().numpy())
 
 
+def find_detector(reference: str, context: LoadContext) -> Path:
+    """Return the folder of Grounding DINO, fetched from the Hub where it has to be. No network is built.
+
+    Args:
+        reference: to a folder in the layout of transformers.
+        context: where references lead.
+
+    Raises:
+        CheckpointError: it is not there, or is another model.
+    """
+    folder = find_pretrained(reference, context, "grounding-dino")
+    # Without these files the library would make up an empty vocabulary.
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise missing_file(reference, "tokenizer.json", cause=f"looked in {folder}")
+    return folder
+
+
 def load_detector(reference: str, context: LoadContext) -> GroundingDino:
     """Load Grounding DINO.
 
@@ -66,10 +84,7 @@ def load_detector(reference: str, context: LoadContext) -> GroundingDino:
         GroundingDinoProcessor,
     )
 
-    folder = find_pretrained(reference, context, "grounding-dino")
-    # Without these files the library would make up an empty vocabulary.
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise missing_file(reference, "tokenizer.json", cause=f"looked in {folder}")
+    folder = find_detector(reference, context)
     processor = GroundingDinoProcessor(
         load_processor(GroundingDinoImageProcessorPil, folder), load_processor(AutoTokenizer, folder)
     )

@@ -25,7 +25,7 @@ def find_pretrained(reference: str, context: LoadContext, model_type: str) -> Pa
     Raises:
         CheckpointError: there is none, it is of another kind, or its weights are not in safetensors.
     """
-    folder = resolve_reference(reference, context, select=_select_files)
+    folder = resolve_reference(reference, context, select=select_files)
     if not folder.is_dir():
         raise CheckpointError(f"{reference}: is a file, expected a folder with config.json and model.safetensors")
     for name in ("config.json", "preprocessor_config.json"):
@@ -95,7 +95,12 @@ def load_processor(processor_class: Any, folder: Path) -> Any:
         ) from error
 
 
-def _select_files(names: Sequence[str]) -> list[str]:
+def select_files(names: Sequence[str]) -> list[str]:
+    """Choose what is read of a repository or folder in the layout of transformers: configs, tokenizer, weights.
+
+    Args:
+        names: all files, those in subfolders with their paths.
+    """
     top = [name for name in names if "/" not in name]
     weights = pick_weights(top)
     chosen = [name for name in top if name.endswith((".json", ".txt")) and ".index." not in name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,19 @@ class SegmentAnything:
         return chosen
 
 
+def find_segmenter(reference: str, context: LoadContext) -> Path:
+    """Return the folder of Segment Anything, fetched from the Hub where it has to be. No network is built.
+
+    Args:
+        reference: to a folder in the layout of transformers.
+        context: where references lead.
+
+    Raises:
+        CheckpointError: it is not there, or is another model.
+    """
+    return find_pretrained(reference, context, "sam")
+
+
 def load_segmenter(reference: str, context: LoadContext) -> SegmentAnything:
     """Load Segment Anything.
 
@@ -55,6 +69,6 @@ def load_segmenter(reference: str, context: LoadContext) -> SegmentAnything:
     """
     from transformers import SamImageProcessorPil, SamModel, SamProcessor
 
-    folder = find_pretrained(reference, context, "sam")
+    folder = find_segmenter(reference, context)
     processor = SamProcessor(load_processor(SamImageProcessorPil, folder))
     return SegmentAnything(load_pretrained(SamModel, folder, context), processor)

@@ -151,7 +151,7 @@ def test_registration_imports_nothing_heavy() -> None:
     code = (
         "import sys, click; from amdm_bench_coco_mig import plugin; bench = click.Group('bench'); "
         "cli = click.Group(commands=[bench]); plugin.register_commands(cli); "
-        "assert list(bench.commands['coco-mig'].commands) == ['prepare', 'generate', 'evaluate']; "
+        "assert list(bench.commands['coco-mig'].commands) == ['prepare', 'generate', 'evaluate', 'table']; "
         "print([name for name in ('torch', 'numpy', 'cv2', 'pydantic', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
