@@ -165,7 +165,7 @@ def test_scores_are_those_of_the_pictures_and_judges_at_hand(
     report = json.loads(table("out", "--json").stdout)
     assert interruption.detected == 3
     assert report["rows"][1]["instances"]["1"] == report["rows"][0]["instances"]["1"]
-    # The same reference, other weights behind it.
+    # An equal segmenter in another folder is the same one; one that was changed in its place is not.
     other = tmp_path / "other"
     other.mkdir()
     for file in (judges / "sam").iterdir():
