@@ -292,8 +292,8 @@ export class Canvas {
 
 function rectOf(box, height, kind, colour) {
   return s('rect', {
-    class: kind, x: box[0] * WIDTH, y: box[1] * height, width: (box[2] - box[0]) * WIDTH,
-    height: (box[3] - box[1]) * height, rx: 8, style: colour ? `--own: ${colour}` : null,
+    class: kind, x: box[0] * WIDTH, y: box[1] * height, width: Math.max(0, box[2] - box[0]) * WIDTH,
+    height: Math.max(0, box[3] - box[1]) * height, rx: 8, style: colour ? `--own: ${colour}` : null,
   });
 }
 

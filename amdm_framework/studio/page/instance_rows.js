@@ -36,10 +36,10 @@ export class InstanceRows {
   row(given) {
     const { store } = this;
     const row = { name: given };
-    const edit = (change, structure) => store.editScene((scene) => change(scene.instances[row.name]), structure);
+    const edit = (change, structure, group) => store.editScene((scene) => change(scene.instances[row.name]), structure, group);
     const name = h('input', { class: 'name', title: 'Its name in the scene', onchange: () => afterClick(() => this.rename(row, name.value.trim())) });
     const phrase = h('input', { placeholder: 'what it is, e.g. a red circle',
-      oninput: () => edit((one) => { one.phrase = phrase.value; }, false), onchange: () => afterClick(() => this.nameByPhrase(row)) });
+      oninput: () => edit((one) => { one.phrase = phrase.value; }, false, `phrase ${row.name}`), onchange: () => afterClick(() => this.nameByPhrase(row)) });
     const colour = h('select', { class: 'colour', title: 'Colour: a word in the phrase',
       onchange: () => edit((one) => { one.phrase = withColour(one.phrase, colour.value); }) },
     h('option', { value: '' }, 'no colour'), ...Object.keys(COLOURS).map((word) => h('option', { value: word }, word)));

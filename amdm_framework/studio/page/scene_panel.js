@@ -47,7 +47,7 @@ export class ScenePanel {
       oninput: (event) => this.store.editScene((scene) => {
         if (event.target.value) scene[key] = event.target.value;
         else delete scene[key];
-      }, false) });
+      }, false, key) });
   }
 
   showMode() {
@@ -106,7 +106,7 @@ export class ScenePanel {
       return h('div', { class: 'row interaction' }, h('div', { class: 'grow' },
         h('div', { class: 'sentence' }, of('subject'),
           h('input', { value: one.action || '', placeholder: 'does what', 'data-key': `interactions.${number}.action`, 'aria-label': `action of interaction ${number + 1}`,
-            oninput: (event) => store.editScene(() => { one.action = event.target.value; }, false) }), of('object')),
+            oninput: (event) => store.editScene(() => { one.action = event.target.value; }, false, `action ${number}`) }), of('object')),
         problemsFor(`interactions.${number}.subject`), problemsFor(`interactions.${number}.action`), problemsFor(`interactions.${number}.object`)),
       iconButton('remove', `Delete interaction ${number + 1}`, () => store.editScene((scene) => scene.interactions.splice(number, 1))));
     });
@@ -121,7 +121,7 @@ export class ScenePanel {
       const picture = h('img', { alt: '', class: 'thumbnail' });
       this.thumbnail(one.image, picture);
       const role = h('input', { value: one.role || '', list: 'roles', 'data-key': `${key}.role`, 'aria-label': `role of picture ${number + 1}`,
-        oninput: (event) => store.editScene(() => { one.role = event.target.value; }, false) });
+        oninput: (event) => store.editScene(() => { one.role = event.target.value; }, false, `role ${number}`) });
       return h('div', { class: 'row reference' }, picture, h('div', { class: 'grow' },
         h('div', { class: 'sentence' }, role, h('span', { class: 'faint' }, 'of'),
           choice(['', ...Object.keys(store.scene.instances)], one.instance || '', `whose picture ${number + 1} is`, `${key}.instance`, (value) => store.editScene(() => {

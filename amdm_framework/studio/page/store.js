@@ -19,6 +19,7 @@ export class Store {
     this.selected = null;
     this.undone = [];
     this.done = [];
+    this.group = null;
     this.listeners = [];
   }
 
@@ -54,8 +55,10 @@ export class Store {
     this.tell('edited');
   }
 
-  editScene(change, structure = true) {
-    this.remember();
+  // Edits of one `group` that follow each other are undone together: what was typed into a field.
+  editScene(change, structure = true, group = null) {
+    if (!group || group !== this.group) this.remember();
+    this.group = group;
     change(this.scene);
     if (structure) this.tell('scene');
     else this.tell('scene-values');
@@ -66,6 +69,7 @@ export class Store {
   remember() {
     if (!this.scene) return;
     this.undone = [];
+    this.group = null;
     const now = JSON.stringify(this.scene);
     if (this.done.at(-1) === now) return;
     this.done.push(now);
@@ -80,6 +84,7 @@ export class Store {
     to.push(now);
     this.scene = JSON.parse(from.pop());
     this.typed.scene = false;
+    this.group = null;
     if (!Object.hasOwn(this.scene.instances, this.selected)) this.selected = null;
     this.tell('scene');
     this.tell('edited');
