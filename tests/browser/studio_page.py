@@ -151,3 +151,32 @@ class StudioPage:
 def decoded(uri: str) -> Image.Image:
     """Return the picture in a data URI."""
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+
+
+def drop(target: Locator, name: str, content: bytes, kind: str = "image/png") -> None:
+    """Drop a file onto an element, as the browser does for a file of the desktop.
+
+    Args:
+        target: what it is let go over.
+        name: of the file.
+        content: of the file.
+        kind: its media type.
+    """
+    transfer = target.page.evaluate_handle(
+        """([name, content, kind]) => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type: kind }));
+            return transfer;
+        }""",
+        [name, base64.b64encode(content).decode(), kind],
+    )
+    for event in ("dragenter", "dragover", "drop"):
+        target.dispatch_event(event, {"dataTransfer": transfer})
+
+
+def png(colour: str, size: tuple[int, int] = (40, 30)) -> bytes:
+    """Return a PNG file of one colour."""
+    content = io.BytesIO()
+    Image.new("RGB", size, colour).save(content, "PNG")
+    return content.getvalue()
