@@ -179,7 +179,8 @@ class StudioService:
     def open_picture(self, data: Data) -> Answer:
         """Return what made a picture, one that was uploaded or one of the gallery."""
         self._session(data)
-        if "name" in data:
+        # An upload has a name, too: that of the file on the other machine.
+        if "path" not in data:
             return settings_of(self._gallery.existing(str(data["name"])), self._drafts.files)
         with self._incoming.take(str(data["path"])) as received:
             return settings_of(received, self._drafts.files)
