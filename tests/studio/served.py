@@ -38,11 +38,13 @@ class Web:
     Attributes:
         studio: what is served.
         port: at 127.0.0.1.
+        gradio: the application behind the guard.
         cookie: is sent with every request, where there is one.
     """
 
     studio: Studio
     port: int
+    gradio: Any
     cookie: str = ""
     component: int = 0
 
@@ -117,17 +119,14 @@ def serving(studio: Studio, host: str = "127.0.0.1", password: str | None = None
         password: to log in with.
     """
     listening = open_socket("127.0.0.1", 0)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(studio.service, studio.incoming, host, password), log_level="warning", timeout_graceful_shutdown=1
-        )
-    )
+    app: Any = make_app(studio.service, studio.incoming, host, password)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive()
-        web = Web(studio, listening.getsockname()[1])
+        web = Web(studio, listening.getsockname()[1], app._app.routes[-1].app)
         if password is None:
             web.component = component_of(web)
         yield web
