@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,8 @@ sys.path.append(str(Path(__file__).parent))
 from chromium import VARIABLE, find_chromium
 from complaints import record_complaints
 from studio_page import StudioPage
+
+from amdm_shapes_zoo.plugin import WEIGHTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -68,12 +72,19 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
-    """`amdm studio` with everything that is installed; interrupted at the end, which it has to take well."""
+    """`amdm studio` with everything that is installed; interrupted at the end, which it has to take well.
+
+    It may read one more model, `other_schedule`, which fits no other: the zoo's base with another noise schedule.
+    """
     folder = tmp_path_factory.mktemp("studio")
     output, log = folder / "pictures", folder / "log.txt"
+    shutil.copytree(WEIGHTS / "base", folder / "models" / "other_schedule")
+    schedule = folder / "models" / "other_schedule" / "scheduler" / "scheduler_config.json"
+    schedule.write_text(json.dumps(json.loads(schedule.read_text()) | {"beta_end": 0.02}))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AMDM_")}
     environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
-    command = [Path(sys.executable).with_name("amdm"), "studio", "--port", "0", "--output", output]
+    command = [Path(sys.executable).with_name("amdm"), "studio", "--port", "0", "--output", output,
+               "--models", folder / "models"]  # fmt: skip
     with log.open("wb") as printed:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=printed, stderr=subprocess.STDOUT)
     try:
