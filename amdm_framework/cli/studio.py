@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -66,10 +67,9 @@ def studio(
 
     Runs until it is interrupted. Pictures carry their settings, as those of `amdm run` do.
     """
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise InputError("the studio's page is served by gradio: pip install 'amdm-framework[ui]'") from None
+    if importlib.util.find_spec("gradio") is None:
+        raise InputError("the studio's page is served by gradio: pip install 'amdm-framework[ui]'")
+    from ..devices import choose_device
     from ..studio.app import is_loopback, make_app, open_socket, serve
     from ..studio.containment import ReadableFiles
     from ..studio.drafts import DraftChecker
@@ -85,6 +85,8 @@ def studio(
     if scene is not None and composition is None:
         raise InputError("--scene goes with COMPOSITION")
     require_matplotlib()
+    # One that is not here is told before anything is made.
+    choose_device(device)
     password = None if is_loopback(host) and PASSWORD_VARIABLE not in os.environ else _password(host)
     drawer = JobDrawer(plugins, device, dtype, output)
     # What arrives is decoded and written anew at once; this folder is gone with the studio.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import fastapi
-import gradio
 import uvicorn
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -56,8 +55,12 @@ def make_app(service: StudioService, incoming: IncomingFolder, host: str, passwo
         password: to log in with, None for none.
     """
     # gradio asks the environment where uploads go, and tells its makers about every start unless it is told not to.
+    # Asked for only now: it makes a folder at the place that it is told when it is imported, by default one that
+    # belongs to whoever of this machine was first.
     os.environ["GRADIO_TEMP_DIR"] = str(incoming.folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio
+
     with gradio.Blocks(title="amdm studio", analytics_enabled=False, fill_width=True) as blocks:
         gradio.HTML(
             html_template="",
