@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, Problem
+from ..errors import InputError
 from ..input_files import replace_value, value_at
 from ..record import open_picture, read_record
 from .containment import ReadableFiles
@@ -129,10 +129,10 @@ def settings_of(picture: Path, files: ReadableFiles) -> dict[str, Any]:
     try:
         record = read_record(picture)
     except InputError as error:
-        # Where a file is kept is nobody's business.
-        raise InputError(
-            [Problem(one.message.replace(str(picture), picture.name), one.key) for one in error.problems]
-        ) from error
+        # Where a file is kept is nobody's business; and the page shows messages without their keys.
+        first = error.problems[0]
+        message = first.message.replace(str(picture), picture.name)
+        raise InputError(f"its settings are damaged: {first.key}: {message}" if first.key else message) from error
     contents = {"composition": copy.deepcopy(dict(record.composition)), "scene": copy.deepcopy(dict(record.scene))}
     for item in record.inputs:
         content = contents[item.where]
