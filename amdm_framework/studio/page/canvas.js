@@ -30,7 +30,7 @@ export class Canvas {
     this.height = WIDTH;
     this.element = s('svg', {
       class: 'stage', tabindex: '0', role: 'application', viewBox: `0 0 ${WIDTH} ${WIDTH}`,
-      'aria-label': 'The picture: drag to draw a box; arrow keys move the chosen box, Delete removes it',
+      'aria-label': 'The picture: drag to draw a box, or press Enter; arrow keys move the chosen box, Delete removes it',
       onpointerdown: (event) => this.down(event), onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.up(event), onpointercancel: () => this.cancel(),
       onkeydown: (event) => this.key(event),
@@ -195,6 +195,7 @@ export class Canvas {
       if (this.drag) this.cancel();
       else this.select(null);
     } else if (name && (event.key === 'Delete' || event.key === 'Backspace')) this.remove(name);
+    else if (event.key === 'Enter') this.onadd([0.35, 0.35, 0.65, 0.65]);
     else if (name && moves[event.key]) {
       const by = STEP * (event.shiftKey ? 10 : 1);
       const [dx, dy] = moves[event.key];
