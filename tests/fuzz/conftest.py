@@ -12,9 +12,13 @@ if sys.platform != "linux":
     collect_ignore_glob = ["test_*.py"]
 
 # Tests are imported one by one (importlib mode), which leaves the helpers beside them out of the path; each plugin's
-# own tests know how to write its files.
+# own tests know how to write its files, and those of the studio how to put one together.
 _TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(Path(__file__).parent), *map(str, sorted(_TESTS.parent.glob("plugins/*/tests")))]
+sys.path[:0] = [
+    str(Path(__file__).parent),
+    str(_TESTS / "studio"),
+    *map(str, sorted(_TESTS.parent.glob("plugins/*/tests"))),
+]
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def _files_are_read_once() -> Iterator[None]:
         yield
 
 
-@cases(0.15)
+@cases(0.1)
 @given(damaged_yaml(COMPOSITION))
 def test_compositions(content: bytes) -> None:
     Path("damaged.yaml").write_bytes(content)
@@ -28,7 +28,7 @@ def test_compositions(content: bytes) -> None:
     assert not Path("canary").exists()
 
 
-@cases(0.1)
+@cases(0.08)
 @given(damaged_yaml(SCENE))
 def test_scenes(content: bytes) -> None:
     Path("damaged.yaml").write_bytes(content)

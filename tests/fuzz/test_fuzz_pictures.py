@@ -76,7 +76,7 @@ def read_in_every_way(**expected: Any) -> None:
     amdm("rerun", "damaged.png", "--output", "again", **expected)
 
 
-@cases(0.12)
+@cases(0.07)
 @given(data=st.data(), kind=st.sampled_from(["tEXt", "zTXt", "iTXt", "iTXt compressed"]))
 def test_settings(drawn: tuple[bytes, dict[str, Any]], data: st.DataObject, kind: str) -> None:
     picture, record = drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class Studio:
         page = Page(self, "")
         page.session = page.ask("open")["session"]
         return page
+
+    def arrived(self) -> list[Path]:
+        """Return the files that nobody has looked at."""
+        return [Path(folder, name) for folder, _, names in os.walk(self.incoming.folder) for name in names]
 
     def arrive(self, content: bytes, name: str = "picture.png") -> Path:
         """Put a file where the web server puts what it received."""

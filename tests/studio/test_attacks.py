@@ -29,14 +29,9 @@ def _nothing_outside(web: Web) -> Any:
     root = web.studio.output.parent
     yield
     assert {path.name for path in root.iterdir()} == {"output", "incoming"}
-    for path in list(web.studio.incoming.folder.rglob("*")):
-        if path.is_file():
-            path.unlink()
+    for path in web.studio.arrived():
+        path.unlink()
     assert {path.name for path in web.studio.output.iterdir()} == {"uploads"}
-
-
-def files(web: Web) -> list[Path]:
-    return [path for path in web.studio.incoming.folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +166,7 @@ def test_what_is_no_picture_is_gone_at_once(web: Web, session: str) -> None:
             answer = web.ask(function, session=session, path=path, name="x.png")
             assert set(answer) == {"error"} and str(web.studio.incoming.folder) not in answer["error"]
             assert not Path(path).exists() and not Path(path).parent.exists()
-    assert sorted(web.studio.uploads.folder.iterdir()) == before and files(web) == []
+    assert sorted(web.studio.uploads.folder.iterdir()) == before and web.studio.arrived() == []
 
 
 def test_uploads_that_nobody_takes_are_limited(web: Web) -> None:
@@ -211,7 +206,7 @@ def wait_for(web: Web, status: int) -> None:
 def test_a_file_over_the_limit(web: Web) -> None:
     assert web.upload(b"x" * (MAX_UPLOAD_BYTES + 1)).status == 413
     assert web.upload(b"x" * (MAX_UPLOAD_BYTES + 2**17)).status == 413
-    assert files(web) == []
+    assert web.studio.arrived() == []
 
 
 @pytest.mark.parametrize(

@@ -251,3 +251,18 @@ def test_other_dtypes_and_devices_are_those_of_the_command_line(plugins: PluginR
     full = studio.drafts.check(COMPOSITION, SCENE).cost
     assert half is not None and full is not None
     assert half.dtype == "bfloat16" and full.dtype == "float32" and 2 * half.bytes == full.bytes
+
+
+def test_a_download_is_told_until_it_is_there(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    block = {"use": "stable_diffusion", "checkpoint": "hf://owner/tiny"}
+    composition = {"providers": [block], "aggregation": {"strategy": "single"}, "sampler": {"steps": 2}}
+    for _ in range(2):
+        (member,) = page.check(composition, {"caption": "x"})["cost"]["members"]
+        assert member["downloads"] == ["hf://owner/tiny"]
+    repository = tmp_path / "hub" / "models--owner--tiny"
+    write_diffusers_folder(repository / "snapshots" / "0" / "")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0")
+    (member,) = page.check(composition, {"caption": "x"})["cost"]["members"]
+    assert member["downloads"] == [] and member["components"]

@@ -207,7 +207,7 @@ def test_settings_come_back(studio: Studio, page: Page) -> None:
     uploaded = page.ask("open_picture", path=str(studio.arrive(with_record())), name="whatever.png")
     expected = {"composition": COMPOSITION, "scene": SCENE, "seed": str(2**64 - 1), "caption": SCENE["caption"]}
     assert from_gallery == uploaded == expected
-    assert not list(studio.incoming.folder.iterdir())
+    assert studio.arrived() == []
 
 
 def hostile(**changes: Any) -> str:
@@ -233,7 +233,7 @@ def test_settings_that_are_refused(studio: Studio, page: Page, text: str) -> Non
     assert set(answer) == {"error"} and len(answer["error"]) < 5000
     assert str(studio.incoming.folder) not in answer["error"] and "Traceback" not in answer["error"]
     assert "terminal" not in answer["error"]
-    assert not list(studio.incoming.folder.iterdir())
+    assert studio.arrived() == []
 
 
 @pytest.mark.parametrize(
@@ -281,4 +281,4 @@ def test_pictures_without_settings(studio: Studio, page: Page) -> None:
     ]:
         answer = page.ask("open_picture", path=str(studio.arrive(content)), name="x.png")
         assert message in answer["error"] and str(studio.incoming.folder) not in answer["error"]
-        assert not list(studio.incoming.folder.iterdir())
+        assert studio.arrived() == []

@@ -50,7 +50,7 @@ def test_nothing_before_the_login(outside: Web) -> None:
         for function in ("open", "check", "gallery", "picture"):
             assert outside.call(function, {}, component=component).status == 401
     assert outside.upload(picture_bytes()).status == 401
-    assert not [path for path in outside.studio.incoming.folder.rglob("*") if path.is_file()]
+    assert outside.studio.arrived() == []
     # Neither what is installed nor what it can be asked.
     page = outside.get("/").text
     assert '"auth_required":true' in page.replace(" ", "")
