@@ -155,9 +155,9 @@ def test_a_scene_of_another_shape_is_a_message(studio_page: StudioPage) -> None:
         panel.get_by_role("button", name="Draw", exact=True).click()
         panel.locator(".problem").first.wait_for()
         assert studio_page.draw_button.is_disabled()
-        # The page goes on.
-        studio_page.write("scene", STAR)
-        assert studio_page.boxes() == {"star": [0.1, 0.2, 0.5, 0.6]}
+    # The page goes on.
+    studio_page.write("scene", STAR)
+    assert studio_page.boxes() == {"star": [0.1, 0.2, 0.5, 0.6]}
 
 
 def test_scenes_are_saved_as_files_and_loaded(studio_page: StudioPage, tmp_path: Path) -> None:

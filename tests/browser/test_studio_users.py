@@ -32,8 +32,8 @@ def test_two_people_draw_at_once(studio_page: StudioPage, other_page: StudioPage
     # Nothing of it reaches the first.
     assert studio_page.text_of("scene") == scene
     assert list(studio_page.boxes()) == ["triangle", "circle", "square"]
-    studio_page.key("sampler.steps").fill("200")
-    soon(lambda: studio_page.composition()["sampler"]["steps"], 200)
+    studio_page.key("sampler.steps").fill("120")
+    soon(lambda: studio_page.composition()["sampler"]["steps"], 120)
     own = studio_page.draw("81")
     soon(lambda: own.get_attribute("data-state"), "drawing")
     others = other_page.draw("82")
