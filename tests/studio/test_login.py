@@ -137,3 +137,12 @@ def test_files_stay_closed_after_the_login(inside: Web) -> None:
         "/gradio_api/proxy=http://x/",
     ):
         assert inside.get(path).status == 404
+
+
+def test_the_form_that_the_page_sends(outside: Web) -> None:
+    lines = []
+    for name, value in (("username", USER), ("password", PASSWORD)):
+        lines += ["--edge", f'Content-Disposition: form-data; name="{name}"', "", value]
+    body = "\r\n".join([*lines, "--edge--", ""]).encode()
+    answer = outside.request("POST", "/login", body, Content_Type="multipart/form-data; boundary=edge")
+    assert answer.status == 200 and "set-cookie" in answer.headers
