@@ -181,6 +181,11 @@ def test_the_colour_menu_changes_the_word_in_the_phrase(two: StudioPage) -> None
         two.page.get_by_label("colour of circle").select_option(colour)
         assert phrase.input_value() == after
     soon(lambda: [one["phrase"] for one in two.scene()["instances"].values()], ["circle", "blue square"])
+    # Its label is in that colour, and can be read on it.
+    for colour, expected in (("yellow", "rgb(0, 0, 0)"), ("purple", "rgb(255, 255, 255)")):
+        two.page.get_by_label("colour of circle").select_option(colour)
+        ink = two.stage.locator(".label text", has_text=f"{colour} circle")
+        assert ink.evaluate("one => getComputedStyle(one).fill") == expected
 
 
 def test_interactions_follow_an_instance_that_is_renamed(two: StudioPage) -> None:

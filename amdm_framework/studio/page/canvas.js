@@ -1,6 +1,6 @@
 // The stage: boxes that are drawn, moved and resized, and arrows between them.
 
-import { colourOf, put, s } from './dom.js';
+import { colourOf, inkOn, put, s } from './dom.js';
 
 const WIDTH = 1000;
 const SMALLEST = 0.02;
@@ -316,7 +316,7 @@ export function drawScene(scene, height, selected) {
     const y = box[1] * height;
     parts.push(s('g', { class: 'label', style: `--own: ${colour}` },
       s('rect', { x: box[0] * WIDTH, y: y >= 44 ? y - 42 : y + 4, width, height: 38, rx: 8 }),
-      s('text', { x: box[0] * WIDTH + 11, y: (y >= 44 ? y - 42 : y + 4) + 27 }, label)));
+      s('text', { x: box[0] * WIDTH + 11, y: (y >= 44 ? y - 42 : y + 4) + 27, style: `fill: ${inkOn(colour)}` }, label)));
   }
   (scene.interactions || []).forEach((one, number) => {
     const [from, to] = [scene.instances[one.subject], scene.instances[one.object]];

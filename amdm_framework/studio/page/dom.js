@@ -105,6 +105,15 @@ export function colourOf(scene, name) {
   return word ? COLOURS[word] : PALETTE[Object.keys(scene.instances).indexOf(name) % PALETTE.length];
 }
 
+// Black or white, whichever stands out more from a colour (relative luminance of WCAG 2.1).
+export function inkOn(colour) {
+  const [r, g, b] = [1, 3, 5].map((start) => {
+    const part = parseInt(colour.slice(start, start + 2), 16) / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? '#000000' : '#ffffff';
+}
+
 export function clone(value) {
   return structuredClone(value);
 }
