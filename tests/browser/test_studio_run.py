@@ -170,7 +170,7 @@ def test_boxes_and_a_trace_are_laid_over_and_below(studio_page: StudioPage) -> N
     assert sorted(laid) == [pytest.approx(box, abs=0.02) for box in sorted(studio_page.boxes().values())]
     studio_page.page.get_by_label("Boxes", exact=True).uncheck()
     assert overlay.count() == 0
-    plot = studio_page.page.get_by_label("What happened at each step")
+    plot = studio_page.page.get_by_label("Step by step")
     plot.check()
     image = studio_page.page.locator("img.plot")
     soon(lambda: image.evaluate("one => one.naturalWidth > 300"), True)

@@ -172,7 +172,7 @@ export class PicturePanel {
           this.image(first.files[position], `seed ${seed}`)))) : null,
       h('div', { class: 'tools' },
         h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: this.overlay, onchange: (event) => { this.overlay = event.target.checked; this.showStage(); } }), 'Boxes'),
-        h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: at.plot, onchange: (event) => set({ plot: event.target.checked }) }), 'What happened at each step'),
+        h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: at.plot, onchange: (event) => set({ plot: event.target.checked }) }), 'Step by step'),
         h('span', { class: 'gap' }),
         iconButton('reload', 'Back to this scene and these models', () => this.onopen({ ...job.content, seed: job.seeds[at.position] })),
         iconButton('download', 'Save the picture, with its settings', () => this.download(first.files[at.position]))),

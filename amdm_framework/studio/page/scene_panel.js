@@ -110,8 +110,11 @@ export class ScenePanel {
         problemsFor(`interactions.${number}.subject`), problemsFor(`interactions.${number}.action`), problemsFor(`interactions.${number}.object`)),
       iconButton('remove', `Delete interaction ${number + 1}`, () => store.editScene((scene) => scene.interactions.splice(number, 1))));
     });
+    // For those without a mouse.
+    const add = h('button', { type: 'button', class: 'button add-interaction', hidden: !names.length,
+      onclick: () => this.canvas.link(names[0], names[1] || names[0]) }, 'Add an interaction');
     keepFocus(this.interactions, () => put(this.interactions,
-      ...(rows.length ? rows : [h('p', { class: 'faint' }, 'None yet: choose Interaction above, and drag from one box to another.')])));
+      rows.length ? rows : h('p', { class: 'faint' }, 'None yet: choose Interaction above, and drag from one box to another.'), add));
   }
 
   showReferences() {
