@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -108,6 +109,7 @@ class DraftChecker:
                 drawn = read_scene(contents["scene"], self.files.base_dir)
             except InputError as error:
                 problems += _at("scene", error)
+            problems += _out_of_order(contents["scene"])
         cost = None
         incompatible = ""
         if resolved is not None:
@@ -150,6 +152,18 @@ def _at_member(problem: Problem, resolved: ResolvedComposition) -> PartProblem:
         if not name and dot and rest[:1] in ("", "."):
             return PartProblem("composition", f"providers.{index}{rest}", problem.message)
     return PartProblem("composition", problem.key, problem.message)
+
+
+def _out_of_order(scene: dict[str, Any]) -> list[PartProblem]:
+    # Models get instances in their order, and JavaScript puts keys that are whole numbers before all others.
+    instances = scene.get("instances")
+    return [
+        PartProblem(
+            "scene", f"instances.{name}", "found a number as a name, expected a word: the page cannot keep its place"
+        )
+        for name in (instances if isinstance(instances, dict) else ())
+        if re.fullmatch(r"0|[1-9][0-9]*", name)
+    ]
 
 
 def _too_large(resolved: ResolvedComposition, cost: RunCost | None) -> list[PartProblem]:

@@ -266,3 +266,18 @@ def test_a_download_is_told_until_it_is_there(page: Page, tmp_path: Path, monkey
     (repository / "refs" / "main").write_text("0")
     (member,) = page.check(composition, {"caption": "x"})["cost"]["members"]
     assert member["downloads"] == [] and member["components"]
+
+
+@pytest.mark.parametrize("name", ["0", "12"])
+def test_names_whose_place_a_page_cannot_keep(page: Page, name: str) -> None:
+    instances = {**SCENE["instances"], name: SCENE["instances"]["star"]}
+    answer = page.check(COMPOSITION, {**SCENE, "instances": instances})
+    (problem,) = answer["problems"]
+    assert (problem["part"], problem["key"]) == ("scene", f"instances.{name}")
+    assert "cannot keep its place" in problem["message"]
+
+
+@pytest.mark.parametrize("name", ["01", "2 stars", "-1", "1.5"])
+def test_names_that_only_begin_like_numbers(page: Page, name: str) -> None:
+    instances = {**SCENE["instances"], name: SCENE["instances"]["star"]}
+    assert page.check(COMPOSITION, {**SCENE, "instances": instances})["problems"] == []
