@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
 from .label_places import Rectangle, nearest_points, overlap, place_labels
-from .picture_text import BORDER, DISTINCT, FAINT, INK, PAPER, Text, readable_on
+from .picture_text import BORDER, FAINT, INK, PAPER, Text, readable_on
 from .scene import Interaction, Reference, Scene
+from .scene_colours import instance_colours
 
 Point = tuple[float, float]
 
@@ -76,6 +77,8 @@ def draw_scene(scene: Scene, width: int, height: int, picture: Image.Image | Non
 def draw_boxes(scene: Scene, picture: Image.Image, filled: bool = False) -> Image.Image:
     """Draw the boxes of a scene's instances, with their phrases, and the arrows of its interactions over a picture.
 
+    A box has the colour that its phrase names, or else one of its own.
+
     Args:
         scene: whose instances and interactions are drawn.
         picture: RGB.
@@ -90,7 +93,7 @@ def draw_boxes(scene: Scene, picture: Image.Image, filled: bool = False) -> Imag
         name: (left * width, top * height, right * width, bottom * height)
         for name, (left, top, right, bottom) in ((name, one.box) for name, one in scene.instances.items())
     }
-    colours = {name: DISTINCT[number % len(DISTINCT)] for number, name in enumerate(boxes)}
+    colours = instance_colours(scene)
     texts = {name: Text(size, readable_on(colours[name])) for name in boxes}
     padding = max(2, size // 3)
     longest = max(0.42 * width, 6 * size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,31 @@ def test_boxes_on_paper_are_tinted_with_their_colour() -> None:
     for (left, _, right, bottom), colour in zip((LEFT, RIGHT), COLOURS, strict=False):
         pixel = drawn[round(bottom * HEIGHT) - 20, round((left + right) / 2 * WIDTH)]
         np.testing.assert_allclose(pixel, 255 - (255 - colour) * 34 / 255, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("phrases", "hues"),
+    [
+        (["a red circle", "a BLUE-ish star"], ["red", "blue"]),
+        (["a green leaf on a red box", "grey"], ["green", None]),
+        (["a bored yak", "a purple bee"], [DISTINCT[0], "purple"]),
+        (["redder", "a bee"], [DISTINCT[0], DISTINCT[1]]),
+    ],
+)
+def test_boxes_have_the_colour_that_their_phrase_names(phrases: list[str], hues: list[str | None]) -> None:
+    boxes = zip(phrases, (LEFT, RIGHT), strict=True)
+    instances = {phrase: {"phrase": phrase, "box": box} for phrase, box in boxes}
+    drawn = np.asarray(draw_boxes(scene(instances=instances), noise())).astype(int)
+    for (left, top, _, bottom), hue in zip((LEFT, RIGHT), hues, strict=True):
+        pixel = drawn[round((top + bottom) / 2 * HEIGHT), round(left * WIDTH)]
+        if hue is None:
+            assert pixel.min() == pixel.max()
+        elif hue.startswith("#"):
+            assert abs(pixel - ImageColor.getrgb(hue)).max() <= 1
+        else:
+            # Near the colour of that name in CSS: of its hue, in degrees.
+            turn = [colorsys.rgb_to_hsv(*(one / 255 for one in rgb))[0] for rgb in (pixel, ImageColor.getrgb(hue))]
+            assert min(abs(turn[0] - turn[1]), 1 - abs(turn[0] - turn[1])) < 0.1
 
 
 def dark(drawn: Image.Image, left: int, top: int, right: int, bottom: int) -> int:

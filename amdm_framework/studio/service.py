@@ -20,7 +20,9 @@ from ..composition import AggregationBlock, Composition, ProviderBlock, SamplerS
 from ..devices import choose_device
 from ..errors import AMDMError, InputError
 from ..execution import ExecutionSettings
+from ..picture_text import DISTINCT
 from ..plugins import PluginRegistry
+from ..scene_colours import NAMED_COLOURS
 from ..trace_plot import plot_trace, trace_of_picture
 from .drafts import Draft, DraftChecker
 from .forms import form_of
@@ -147,6 +149,8 @@ class StudioService:
             "sampler": [asdict(field) for field in form_of(SamplerSettings)],
             "execution": [asdict(field) for field in form_of(ExecutionSettings)],
             "top_keys": list(Composition.model_fields),
+            "distinct": DISTINCT,
+            "named_colours": NAMED_COLOURS,
             "starts": [{"title": start.title, "composition": start.composition, "scene": start.scene}
                        for start in self._starts],
         }  # fmt: skip

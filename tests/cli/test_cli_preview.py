@@ -17,9 +17,9 @@ from pictures_in_grids import places_of
 Amdm = Callable[..., Result]
 
 BOXES = """
-caption: a red circle
+caption: a circle
 instances:
-  circle: {phrase: a red circle, box: [0.25, 0.25, 0.75, 0.75]}
+  circle: {phrase: a circle, box: [0.25, 0.25, 0.75, 0.75]}
 references:
   - {role: style, image: oil.png}
 """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import Any
 
 import pytest
 from studios import COMPOSITION, SCENE, Page, Studio, picture_bytes
 
+from amdm_framework.picture_text import DISTINCT
 from amdm_framework.plugins import PluginRegistry
 from amdm_framework.studio.drafts import DraftChecker
 from amdm_framework.studio.jobs import MOST_WAITING, MOST_WAITING_IN_ALL, Job
@@ -60,6 +62,9 @@ def test_what_a_page_is_told_at_first(studio: Studio, plugins: PluginRegistry) -
         len(answer["session"]) >= 32 and answer["device"] == "cpu" and answer["default_strategy"] in plugins.strategies
     )
     assert {"use", "condition"}.isdisjoint(field["key"] for field in answer["member"])
+    # In the order of `amdm preview`, and plain colours of CSS, which the page needs no table for.
+    assert answer["distinct"] == list(DISTINCT) and "red" in answer["named_colours"]
+    assert all(re.fullmatch("#[0-9a-f]{6}", one) for one in (*answer["distinct"], *answer["named_colours"].values()))
     for start in answer["starts"]:
         assert studio.page().problems(start["composition"], start["scene"]) == {}
 
