@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import AMDMError, InputError, Problem, did_you_mean
 from .execution import ExecutionSettings
+from .option_texts import with_whole_paths
 from .plugins import PluginRegistry
 from .provider import ProviderSpec
 from .sampling.guidance import Guidance
 from .sampling.plan import check_independent_noise
 from .scene import Scene, StrictModel
-from .scene import read_scene as read_scene  # whoever reads compositions reads scenes
 from .strategies.base import AggregationStrategy
 from .yaml_files import apply_overrides, problems_of, read_yaml
 
@@ -291,7 +291,7 @@ def _resolve(
         found = _find_provider(block, index, plugins, file, problems)
         if found is not None:
             members.append(ResolvedMember(name, *found, guidance, block.condition, base_dir))
-    strategy = None if aggregation is None else _find_strategy(aggregation, blocks, plugins, file, problems)
+    strategy = None if aggregation is None else _find_strategy(aggregation, blocks, plugins, file, base_dir, problems)
     if strategy is not None and blocks and sampler is not None:
         try:
             strategy.begin(len(blocks), sampler.steps)
@@ -347,6 +347,7 @@ def _find_strategy(
     providers: Sequence[ProviderBlock | None],
     plugins: PluginRegistry,
     file: str,
+    base_dir: Path,
     problems: list[Problem],
 ) -> AggregationStrategy | None:
     try:
@@ -354,7 +355,8 @@ def _find_strategy(
     except AMDMError as error:
         problems.append(Problem(str(error), "aggregation.strategy", file))
         return None
-    written = dict(block.model_extra or {})
+    # A strategy gets no folder: what it opens has to be a path that holds by itself.
+    written = with_whole_paths(block.model_extra or {}, strategy_class.options, base_dir)
     options, from_members = _with_step_sizes(written, providers, strategy_class, file, problems)
     try:
         return strategy_class(strategy_class.options.model_validate(options))

@@ -13,8 +13,9 @@ from PIL import Image, PngImagePlugin
 
 from . import __version__
 from .composition import Composition, ResolvedComposition, guidance_of
+from .content_keys import Key, replace_value
 from .errors import InputError
-from .input_files import InputFile, Key, files_of_composition, files_of_scene, replace_value
+from .input_files import InputFile, files_of_composition, files_of_scene
 from .models.digests import file_sha256
 from .pipeline import AMDMOutput, AMDMPipeline
 from .plugins import PluginRegistry

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from .composition import ResolvedComposition, read_composition
+from .content_keys import replace_value, value_at
 from .devices import choose_device, choose_dtype
 from .errors import InputError, Problem
 from .execution import ExecutionSettings, execution_problems
-from .input_files import files_of_composition, files_of_scene, replace_value, value_at
+from .input_files import InputFile, files_of_scene, paths_in_composition
 from .metadata import sha256_of, versions_of, weights_of
 from .pipeline import AMDMPipeline
 from .plugins import PluginRegistry
@@ -75,9 +76,12 @@ def rebuild(record: RunRecord, folders: Sequence[Path], plugins: PluginRegistry)
         replace_value(content, item.key, str(path.absolute()))
     if problems:
         raise InputError(problems)
+    # Before anything is made of it: a strategy may open its files as soon as it is made.
+    named = paths_in_composition(contents["composition"], plugins, Path())
+    _refuse_unlisted(record, "composition", [file for file in named if file.declared])
     resolved = read_composition(contents["composition"], plugins)
     scene = read_scene(contents["scene"])
-    _refuse_unlisted(record, resolved, scene)
+    _refuse_unlisted(record, "scene", files_of_scene(scene))
     here = versions_of(resolved, plugins)
     newer = [
         f"the picture was drawn with {name} {version}, here is {here.get(name, 'none')}: it may differ slightly"
@@ -153,16 +157,14 @@ def _find(item: RecordedInput, folders: Sequence[Path]) -> Path | None:
     return next(same, candidates[0] if candidates else None)
 
 
-def _refuse_unlisted(record: RunRecord, resolved: ResolvedComposition, scene: Scene) -> None:
+def _refuse_unlisted(record: RunRecord, where: str, named: Sequence[InputFile]) -> None:
     # A record is data from anywhere: it may not point at files that were not looked for by name.
     listed = {(item.where, tuple(item.key)) for item in record.inputs}
-    named = [("composition", file) for file in files_of_composition(resolved) if file.declared]
-    named += [("scene", file) for file in files_of_scene(scene)]
     problems = [
         Problem(
             "damaged: names a file of a machine that is not among the recorded inputs", ".".join(map(str, file.key))
         )
-        for where, file in named
+        for file in named
         if (where, file.key) not in listed
     ]
     if problems:

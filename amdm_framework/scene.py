@@ -27,9 +27,6 @@ from pydantic_core.core_schema import ErrorType
 from .errors import InputError, Problem, did_you_mean
 from .yaml_files import problems_of, read_yaml
 
-_COMPOSITION_KEYS = ("providers", "aggregation", "sampler")
-"""What the other kind of file begins with."""
-
 
 def _check_box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     x0, y0, x1, y1 = box
@@ -168,10 +165,10 @@ def read_scene(source: str | Path | dict[str, Any], base_dir: Path | None = None
     else:
         path = Path(source)
         content, file, base_dir = read_yaml(path), str(path), path.parent
-    keys = ", ".join(key for key in content if key in _COMPOSITION_KEYS)
-    if keys and not any(key in Scene.model_fields for key in content):
+    # The one key that every composition has.
+    if "providers" in content and not any(key in Scene.model_fields for key in content):
         raise InputError(
-            [Problem(f"this is a composition, not a scene (it has {keys}): are two files swapped?", file=file)]
+            [Problem("this is a composition, not a scene (it has providers): are two files swapped?", file=file)]
         )
     try:
         return Scene.model_validate(content, context={"base_dir": base_dir})

@@ -28,11 +28,12 @@ from amdm_framework.batch.drawing import Drawer
 from amdm_framework.batch.jobs import Job, make_job
 from amdm_framework.batch.local import LocalEngine
 from amdm_framework.batch.run import make_header, run_batch
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.metadata import png_info, record_run
 from amdm_framework.picture_files import save_new
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import PluginRegistry, discover
+from amdm_framework.scene import read_scene
 from amdm_framework.yaml_files import read_yaml
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -24,9 +24,9 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
 from amdm_framework.cli import main
-from amdm_framework.composition import Composition, read_composition, read_scene
+from amdm_framework.composition import Composition, read_composition
 from amdm_framework.plugins import discover
-from amdm_framework.scene import Scene
+from amdm_framework.scene import Scene, read_scene
 from amdm_framework.yaml_files import parse_yaml
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..composition import ResolvedComposition
-from ..input_files import value_at
+from ..content_keys import value_at
 from ..sampling.guidance import Guidance
 from .search_space import Dimension, Point, Range, key_of
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..content_keys import value_at
 from ..errors import InputError, Problem
-from ..input_files import value_at
 from ..yaml_files import apply_overrides, read_yaml
 from .sweep import split_values
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..content_keys import value_at
 from ..errors import InputError, Problem, did_you_mean
-from ..input_files import value_at
 from ..plugins import PluginRegistry
 from ..yaml_files import apply_overrides
 from .search_space import Choice, Dimension, Point, key_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO
 
-from ..input_files import value_at
+from ..content_keys import value_at
 from .experiment import Outcome, Plan, mean_difference
 from .search_space import key_of
 from .variants import Source, Variant

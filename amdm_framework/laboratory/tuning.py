@@ -12,8 +12,9 @@ from typing import Any
 
 from ..benchmark import Benchmark, BenchmarkCase
 from ..composition import ResolvedComposition
+from ..content_keys import replace_value
 from ..errors import InputError, Problem
-from ..input_files import files_of_composition, replace_value
+from ..input_files import files_of_composition
 from ..metadata import contents_digest, versions_of
 from ..plugins import PluginRegistry
 from .comparison import Comparison, measure

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..composition import ResolvedComposition
+from ..content_keys import replace_value
 from ..errors import InputError, Problem
-from ..input_files import InputFile, files_of_composition, paths_of_composition, replace_value
+from ..input_files import InputFile, paths_in_composition
+from ..plugins import PluginRegistry
 from .uploads import UploadFolder
 
 
@@ -48,55 +50,50 @@ class ReadableFiles:
         if problems:
             raise InputError(problems)
 
-    def check_composition(self, resolved: ResolvedComposition) -> None:
-        """Check whatever a composition could name a file with, in its options and in its conditions.
+    def place(self, content: dict[str, Any], plugins: PluginRegistry) -> dict[str, Any]:
+        """Check whatever a composition that has not been read yet could name a file with, in options and conditions.
+
+        Args:
+            content: the composition as it was written.
+            plugins: the installed plugins.
+
+        Returns:
+            The same, with names of files in the opened folders replaced by their paths.
 
         Raises:
             InputError: a picture that was not uploaded, or a path that leads elsewhere.
         """
+        placed = copy.deepcopy(content)
         problems = []
-        for file in paths_of_composition(resolved):
+        for file in paths_in_composition(content, plugins, self.base_dir):
             key = ".".join(map(str, file.key))
-            if file.key[2] == "condition":
+            if file.in_condition:
                 if file.path.parent != self.base_dir or self.uploads.find(file.path.name) is None:
                     problems.append(_not_uploaded(file.path.name, key))
-            elif not self._may_read(file):
+                continue
+            path = self._placed(file)
+            if not any(_leads_into(path, root) for root in (*self.folders, *self.files, self.uploads.folder)):
                 opened = ", ".join(map(str, self.folders)) or "none"
                 message = (
                     "leads out of the folders that this studio may read: write `hf://owner/repo`, or a path in a folder "
                     f"that it was started with (--models FOLDER; now: {opened})"
                 )
                 problems.append(Problem(message, key))
+            elif path != file.path:
+                replace_value(placed, file.key, str(path))
         if problems:
             raise InputError(problems)
-
-    def place(self, content: dict[str, Any], resolved: ResolvedComposition) -> bool:
-        """Replace names of weights in a composition's content by their paths in the opened folders, in place.
-
-        Args:
-            content: the composition as it was written.
-            resolved: the same, resolved.
-
-        Returns:
-            Whether anything was replaced.
-        """
-        placed = False
-        for file in files_of_composition(resolved):
-            if not file.declared or file.key[2] == "condition" or not file.path.is_relative_to(self.base_dir):
-                continue
-            name = file.path.relative_to(self.base_dir)
-            if ".." in name.parts:
-                continue
-            for path in (folder / name for folder in self.folders):
-                # One that leads out by a link is refused later, whether there is something at its end or not.
-                if os.path.exists(path) or not any(_leads_into(path, folder) for folder in self.folders):
-                    replace_value(content, file.key, str(path))
-                    placed = True
-                    break
         return placed
 
-    def _may_read(self, file: InputFile) -> bool:
-        return any(_leads_into(file.path, root) for root in (*self.folders, *self.files, self.uploads.folder))
+    def _placed(self, file: InputFile) -> Path:
+        """Return where a file is: in an opened folder, where its name is relative and one of them has it."""
+        if file.declared and file.path.is_relative_to(self.base_dir):
+            name = file.path.relative_to(self.base_dir)
+            for path in (folder / name for folder in self.folders if ".." not in name.parts):
+                # One that leads out by a link is refused later, whether there is something at its end or not.
+                if os.path.exists(path) or not any(_leads_into(path, folder) for folder in self.folders):
+                    return path
+        return file.path
 
 
 def _leads_into(path: Path, root: Path) -> bool:

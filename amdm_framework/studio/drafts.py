@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..composition import ResolvedComposition, read_composition, read_scene
+from ..composition import ResolvedComposition, read_composition
 from ..cost import MemberInspections, RunCost, examine_scenes
 from ..errors import AMDMError, IncompatibleProvidersError, InputError, Problem
 from ..plugins import PluginRegistry
-from ..scene import Scene
+from ..scene import Scene, read_scene
 from ..yaml_files import to_yaml
 from .containment import ReadableFiles
 from .limits import check_amounts, plain_content
@@ -131,13 +130,9 @@ class DraftChecker:
 
     def _resolve(self, content: dict[str, Any]) -> ResolvedComposition:
         check_amounts(content)
-        base_dir = self.files.base_dir
-        resolved = read_composition(content, self._plugins, base_dir=base_dir)
-        placed = copy.deepcopy(content)
-        if self.files.place(placed, resolved):
-            resolved = read_composition(placed, self._plugins, base_dir=base_dir)
-        self.files.check_composition(resolved)
-        return resolved
+        # Before anything is made of it: a strategy may open its files as soon as it is made.
+        placed = self.files.place(content, self._plugins)
+        return read_composition(placed, self._plugins, base_dir=self.files.base_dir)
 
 
 def _at(part: Part, error: InputError) -> list[PartProblem]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..content_keys import replace_value, value_at
 from ..errors import InputError
-from ..input_files import replace_value, value_at
 from ..record import open_picture, read_record
 from .containment import ReadableFiles
 from .drawing import ALONE

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..composition import read_composition, read_scene
+from ..composition import read_composition
+from ..content_keys import replace_value
 from ..errors import AMDMError
-from ..input_files import files_of_composition, files_of_scene, replace_value
+from ..input_files import files_of_composition, files_of_scene
 from ..plugins import PluginRegistry
+from ..scene import read_scene
 from ..yaml_files import read_yaml
 from .uploads import UploadFolder
 
@@ -51,9 +53,10 @@ def read_start(
     content = read_yaml(composition)
     weights = []
     for file in files_of_composition(resolved):
-        if file.key[2] == "condition":
+        if file.in_condition:
             replace_value(content, file.key, uploads.add(file.path, file.path.name))
-        else:
+        elif file.declared:
+            # Other texts that are the name of something here are words, such as the variant `fp16`.
             replace_value(content, file.key, str(file.path.resolve()))
             weights.append(file.path.resolve())
     drawn: dict[str, Any] = {"caption": ""}

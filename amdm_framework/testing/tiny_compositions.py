@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..content_keys import replace_value
 from ..errors import InputError, PluginError
-from ..input_files import replace_value
 from ..plugins import discover
 from .model_under_test import ModelUnderTest
 from .provider_contract import ProviderContract

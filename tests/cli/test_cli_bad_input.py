@@ -112,8 +112,7 @@ def test_composition_and_scene_swapped(home: Path, amdm: Amdm) -> None:
     message = refused(amdm, "--set", "sampler.steps=2", composition="scene.yaml", scene="composition.yaml")
     assert message.splitlines() == [
         "error: scene.yaml: this is a scene, not a composition (it has caption, negative): are two files swapped?",
-        "composition.yaml: this is a composition, not a scene (it has providers, aggregation, sampler): are two files "
-        "swapped?",
+        "composition.yaml: this is a composition, not a scene (it has providers): are two files swapped?",
     ]
     for command in (
         ("check",),

@@ -10,10 +10,10 @@ import pytest
 import torch
 from click.testing import Result
 
-from amdm_framework.composition import read_scene
 from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import discover
+from amdm_framework.scene import read_scene
 from amdm_framework.testing.tiny_models import TINY_UNET, write_diffusers_folder
 
 Amdm = Callable[..., Result]

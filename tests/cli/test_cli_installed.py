@@ -19,11 +19,11 @@ from click.testing import Result
 
 from amdm_framework import hookimpl
 from amdm_framework.cli import group
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.errors import InputError
 from amdm_framework.example import Example
 from amdm_framework.plugins import Distribution, Plugin, PluginRegistry, discover
-from amdm_framework.scene import Scene
+from amdm_framework.scene import Scene, read_scene
 from amdm_framework.schema import composition_schema
 from fake_distributions import write_distribution
 from toy_benchmark import grey_registry

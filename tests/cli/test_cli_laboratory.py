@@ -18,7 +18,6 @@ from click.testing import Result
 from PIL import Image
 
 from amdm_framework import picture_grid
-from amdm_framework.composition import read_scene
 from amdm_framework.laboratory.variants import VariantChecker
 from amdm_framework.models.context import LoadContext
 from amdm_framework.picture_grid import Grid, draw_grid
@@ -26,6 +25,7 @@ from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import PluginRegistry
 from amdm_framework.provider import ProviderReport
 from amdm_framework.sampling.trace import Trace
+from amdm_framework.scene import read_scene
 from pictures_in_grids import places_of
 from toy_benchmark import grey_registry
 from toy_plugin import TOY, ToyOptions, ToyPromptProvider, toy_registry

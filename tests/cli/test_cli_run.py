@@ -13,9 +13,9 @@ import torch
 from click.testing import Result
 from PIL import Image
 
-from amdm_framework.composition import read_scene
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import discover
+from amdm_framework.scene import read_scene
 
 Amdm = Callable[..., Result]
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amdm_framework.composition import read_scene
 from amdm_framework.errors import InputError
-from amdm_framework.scene import Reference, Scene
+from amdm_framework.scene import Reference, Scene, read_scene
 from amdm_framework.yaml_files import to_yaml
 
 SCENE = {

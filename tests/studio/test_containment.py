@@ -13,6 +13,7 @@ from studios import SCENE, Page, Studio, make_studio, picture_bytes
 
 from amdm_framework.plugins import PluginRegistry
 from amdm_framework.testing.tiny_models import write_diffusers_folder
+from table_strategy import Table, table_registry
 
 REFUSAL = "leads out of the folders that this studio may read"
 
@@ -208,3 +209,43 @@ def test_the_studio_tells_no_folders_of_its_own(page: Page, studio: Studio) -> N
     told = str(page.check(composition("none"), {"caption": "x"}))
     assert "none: no such file or folder" in told
     assert str(studio.output) not in told and str(Path.home()) not in told
+
+
+@pytest.fixture
+def page_with_tables(tmp_path: Path, places: Path) -> Iterator[Page]:
+    """The page of a studio, to which `models` is open, with a strategy that opens a file as soon as it is made."""
+    (places / "models" / "table.csv").write_text("1,2")
+    (places / "secret" / "table.csv").write_text("secret")
+    made = make_studio(tmp_path, table_registry(), draw=lambda job: None, models=[places / "models"])
+    yield made.page()
+    made.jobs.close()
+
+
+def test_files_of_a_strategy(page_with_tables: Page, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(Table, "opened", opened.append)
+    # Relative paths are none of the folder in which the studio was started.
+    monkeypatch.chdir(places / "secret")
+
+    def with_table(table: Any, **options: Any) -> dict[str, Any]:
+        aggregation = {"strategy": "table", "table": table, **options}
+        return {"providers": [{"use": "toy"}], "aggregation": aggregation, "sampler": {"steps": 2}}
+
+    for name in ("table.csv", str(places / "models" / "table.csv")):
+        assert page_with_tables.problems(with_table(name), {"caption": "x"}) == {}
+        assert opened.pop() == places / "models" / "table.csv" and opened == []
+    secret = places / "secret" / "table.csv"
+    for path in (secret, places / "secret" / "none", "../secret/table.csv", "link/table.csv", "/etc/passwd", "~/x"):
+        problems = page_with_tables.problems(with_table(str(path)), {"caption": "x"})
+        assert list(problems) == [("composition", "aggregation.table")], path
+        assert problems["composition", "aggregation.table"].startswith(REFUSAL), path
+    for options, key in [
+        ({"nets": {"a": "table.csv", "b": str(secret)}}, "nets.b"),
+        ({"notes": str(secret)}, "notes"),
+    ]:
+        problems = page_with_tables.problems(with_table("table.csv", **options), {"caption": "x"})
+        assert problems["composition", f"aggregation.{key}"].startswith(REFUSAL)
+    assert opened == []
+    # Where no such file was opened to the page, it is one of the folder of uploads, where nothing is.
+    page_with_tables.check(with_table("other.csv"), {"caption": "x"})
+    assert opened.pop() == page_with_tables.studio.uploads.folder / "other.csv"

@@ -20,6 +20,7 @@ from amdm_framework.plugins import PluginRegistry, discover
 from amdm_framework.studio.start import starting_points
 from amdm_framework.studio.uploads import UploadFolder
 from amdm_framework.testing.tiny_models import write_diffusers_folder
+from table_strategy import table_registry
 
 
 @pytest.fixture
@@ -79,6 +80,24 @@ def test_local_weights_and_pictures(
         start["composition"], {"caption": "x", "references": [{"role": "style", "image": "Style 1.png"}]}
     )
     assert composition.exists() and scene.exists()
+
+
+def test_words_that_are_the_name_of_something_stay_words(
+    plugins: PluginRegistry, uploads: UploadFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "fp16").mkdir()
+    block = {"use": "stable_diffusion", "checkpoint": "hf://owner/model", "variant": "fp16"}
+    content = {"providers": [block], "aggregation": {"strategy": "single"}}
+    (start, *_) = starting_points(write(tmp_path / "mine.yaml", content), None, plugins, uploads)
+    assert start.composition == content and start.files == ()
+
+
+def test_files_of_a_strategy(uploads: UploadFolder, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("1")
+    content = {"providers": [{"use": "toy"}], "aggregation": {"strategy": "table", "table": "table.csv"}}
+    (start, *_) = starting_points(write(tmp_path / "mine.yaml", content), None, table_registry(), uploads)
+    assert start.composition["aggregation"]["table"] == str(tmp_path / "table.csv")
+    assert start.files == (tmp_path / "table.csv",)
 
 
 @pytest.mark.parametrize(

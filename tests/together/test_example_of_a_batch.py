@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from amdm_framework.batch.jobs import read_jobs
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.plugins import discover
+from amdm_framework.scene import read_scene
 
 ROOT = Path(__file__).parents[2]
 

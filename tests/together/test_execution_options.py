@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.devices import choose_device, device_of
 from amdm_framework.errors import InputError
 from amdm_framework.models.offload import OffloadedWeights
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import PluginRegistry, discover
-from amdm_framework.scene import Scene
+from amdm_framework.scene import Scene, read_scene
 
 PROVIDERS: list[dict[str, Any]] = [
     {"use": "interactdiffusion", "checkpoint": "interact-diffusion-v1.pth", "base": "sd"},

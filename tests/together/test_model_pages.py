@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.descriptions import OptionDescription, describe_options
 from amdm_framework.plugins import discover
+from amdm_framework.scene import read_scene
 from amdm_framework.yaml_files import parse_yaml
 
 PAGES = Path(__file__).parents[2] / "docs" / "models"

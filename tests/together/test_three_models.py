@@ -16,12 +16,12 @@ from PIL import Image
 from safetensors import safe_open
 
 import amdm_shapes_zoo
-from amdm_framework.composition import read_scene
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.tensor_files import TensorMapping, read_tensors
 from amdm_framework.models.weight_sharing import unique_bytes
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.provider import ProviderSpec
+from amdm_framework.scene import read_scene
 from amdm_framework.testing.tiny_models import write_single_file
 from amdm_plugin_ip_adapter import provider as ip_adapter
 from amdm_plugin_migc import provider as migc

@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from amdm_framework.cli import main
-from amdm_framework.composition import read_scene
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import discover
+from amdm_framework.scene import read_scene
 from amdm_shapes_zoo.judge import read_actions, read_backgrounds, read_instances
 from amdm_shapes_zoo.segmentation import segment
 from amdm_shapes_zoo.world import ACTIONS, COLOUR_NAMES

@@ -18,9 +18,8 @@ from PIL import Image
 from amdm_bench_coco_mig.commands.options import NEGATIVE_PROMPT
 from amdm_bench_coco_mig.scenes import read_scenes
 from amdm_framework.cli import main
-from amdm_framework.composition import read_scene
 from amdm_framework.plugins import discover
-from amdm_framework.scene import Scene
+from amdm_framework.scene import Scene, read_scene
 
 COMPOSITION = """
 providers:

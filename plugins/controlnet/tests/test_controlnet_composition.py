@@ -12,8 +12,9 @@ from controlnet_files import edges
 from PIL import Image
 
 from amdm_framework.cli import main
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.plugins import discover
+from amdm_framework.scene import read_scene
 
 CONTROLNET = {"use": "controlnet", "checkpoint": "controlnet", "base": "sd"}
 PLAIN = {"use": "stable_diffusion", "checkpoint": "sd"}

@@ -10,10 +10,11 @@ import torch
 import yaml
 from ip_adapter_files import picture
 
-from amdm_framework.composition import read_composition, read_scene
+from amdm_framework.composition import read_composition
 from amdm_framework.errors import InputError
 from amdm_framework.pipeline import AMDMPipeline
 from amdm_framework.plugins import Distribution, Plugin, PluginRegistry, discover
+from amdm_framework.scene import read_scene
 
 
 @pytest.fixture(scope="module")
