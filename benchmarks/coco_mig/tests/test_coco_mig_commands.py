@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from coco_mig_cases import content, draw_all, write_benchmark_json
 from PIL import Image
 
+from amdm_bench_coco_mig.grounding_dino import GroundingDino
 from amdm_framework.cli import main
 
 
@@ -140,10 +142,41 @@ def test_wrong_input(arguments: list[str], message: str) -> None:
     assert not Path("new.json").exists() and not Path("new").exists()
 
 
-def test_a_scaled_picture_is_scored(models: list[str | Path]) -> None:
+def test_a_folder_that_cannot_be_made_is_found_before_anything_is_judged(
+    models: list[str | Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(GroundingDino, "detect", lambda detector, picture, name: asked.append(name))
+    # What a link leads to nowhere is a name that is taken, though nothing is there.
+    Path("link").symlink_to("nowhere")
+    errors = bench("evaluate", "b.json", "out", *models, "--output", "link/figures.json", code=2).stderr
+    assert "link: cannot make this: File exists" in errors and not asked
+    write_annotations(Path("instances.json"))
+    sample = ("--annotations", "instances.json", "--per-level", "3")
+    assert "link: cannot make this: File exists" in bench("prepare", "link/a.json", *sample, code=2).stderr
+
+
+def test_a_folder_that_is_lost_while_pictures_are_judged_is_an_error_of_one_line(
+    models: list[str | Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect = GroundingDino.detect
+
+    def losing(detector: GroundingDino, picture: Any, name: str) -> Any:
+        if Path("new").is_dir():
+            Path("new").rmdir()
+            Path("new").write_text("a file now")
+        return detect(detector, picture, name)
+
+    monkeypatch.setattr(GroundingDino, "detect", losing)
+    errors = bench("evaluate", "b.json", "out", *models, "--output", "new/figures.json", code=2).stderr
+    assert "new: is a file, expected a folder to write to" in errors
+
+
+@pytest.mark.parametrize("size", [(768, 768), (640, 512)])
+def test_a_picture_of_another_size_is_scored(models: list[str | Path], size: tuple[int, int]) -> None:
     for path in Path("out").iterdir():
         with Image.open(path) as picture:
-            picture.resize((768, 768), Image.Resampling.NEAREST).save(path)
+            picture.resize(size, Image.Resampling.NEAREST).save(path)
     assert json.loads(bench("evaluate", "b.json", "out", *models, "--json").stdout)["rows"][0]["pictures"] == 5
 
 

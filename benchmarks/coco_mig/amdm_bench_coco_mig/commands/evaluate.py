@@ -50,7 +50,7 @@ def evaluate(
     from amdm_bench_coco_mig.report import make_report
     from amdm_framework.devices import choose_device
     from amdm_framework.models.context import LoadContext
-    from amdm_framework.picture_files import check_folder
+    from amdm_framework.picture_files import check_folder, prepare_folder
 
     entries = read_benchmark(benchmark)
     if output is not None:
@@ -64,6 +64,11 @@ def evaluate(
     if problems:
         raise InputError(problems)
     context = LoadContext(choose_device(device), torch.float32, Path(), plugins.checkpoint_sources)
-    rows = judge_folders(folders, entries, Judges(detector, segmenter, context), not no_progress)
+    judges = Judges(detector, segmenter, context)
+    judges.find()
+    if output is not None:
+        # Made before hours of judging: some folders look as if they could be made, and cannot.
+        prepare_folder(output.parent)
+    rows = judge_folders(folders, entries, judges, not no_progress)
     report = make_report(rows, entries, str(benchmark), {"detector": detector, "segmenter": segmenter})
     give_report(report, output, as_json)

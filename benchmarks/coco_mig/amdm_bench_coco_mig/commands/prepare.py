@@ -41,7 +41,7 @@ def prepare(benchmark: Path, annotations: Path | None, seed: int, per_level: int
     rules; equal annotations and seeds give equal bytes.
     """
     from amdm_bench_coco_mig.benchmark_file import read_benchmark, write_benchmark
-    from amdm_framework.picture_files import check_folder
+    from amdm_framework.picture_files import check_folder, prepare_folder
 
     if annotations is not None:
         from amdm_bench_coco_mig.coco_annotations import read_annotations
@@ -52,7 +52,7 @@ def prepare(benchmark: Path, annotations: Path | None, seed: int, per_level: int
             raise InputError([Problem(message, file=str(benchmark))])
         check_folder(benchmark.parent)
         sampled = sample_benchmark(read_annotations(annotations), seed, per_level)
-        benchmark.parent.mkdir(parents=True, exist_ok=True)
+        prepare_folder(benchmark.parent)
         write_benchmark(sampled, benchmark)
     summary = _summary(list(read_benchmark(benchmark, per_level).values()))
     if as_json:
