@@ -15,13 +15,16 @@ from amdm_bench_coco_mig.benchmark_file import Entry
 from amdm_framework.errors import InputError, Problem
 
 SIDE = 512
-"""Width and height at which pictures are judged."""
+"""Width and height of the benchmark's pictures."""
 
-_NAME = re.compile(r"(?:(?P<image>[0-9]+)|.*)_(?P<key>[0-9]+)\.png")
+# Pictures of other tools may have any digits in front: only what has the form of our own names is an image's number.
+_NAME = re.compile(r"(?:(?P<image>[0-9]{6}|[1-9][0-9]{6,11})|.*)_(?P<key>[0-9]+)\.png")
 
 
 def find_pictures(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Path]:
     """Return the picture of each key that has one. A name ends in `_KEY.png`.
+
+    Where the number of an image in six digits or more stands before, as in the names of `generate`, it must be the entry's.
 
     Raises:
         InputError: there is no such folder, two pictures have one key, or pictures are not those of this benchmark.
@@ -52,7 +55,7 @@ def find_pictures(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Path]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as (512, 512, 3) red, green, blue; one of another size is scaled.
+    """Read a picture as (512, W, 3) red, green, blue; one of another height is scaled to 512 by 512.
 
     Raises:
         InputError: it cannot be read, or has more than 8 bits per value.
@@ -64,7 +67,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             pixels = np.asarray(opened.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError([Problem(f"is not a picture that can be read: {error}", file=str(path))]) from error
-    if pixels.shape[:2] != (SIDE, SIDE):
-        # As the published evaluation scales pictures, so that scores compare.
+    if pixels.shape[0] != SIDE:
+        # The published evaluation looks at the height alone, too: scores compare.
         pixels = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
     return pixels

@@ -32,11 +32,20 @@ def test_pictures_are_found_by_the_key_at_the_end_of_their_names(tmp_path: Path,
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["12_0.png", "12345_0.png", "20240131120000_0.png", "0001000_0.png", "seed42_0.png"])
+def test_other_digits_in_front_of_the_key_are_not_an_image(
+    tmp_path: Path, entries: dict[str, Entry], name: str
+) -> None:
+    (tmp_path / "out" / "001000_0.png").rename(tmp_path / "out" / name)
+    assert find_pictures(tmp_path / "out", entries)["0"].name == name
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("001000_5.png", "the benchmark has no entry 5; is this another benchmark?"),
         ("001001_0.png", "entry 0 of the benchmark is of image 1000; is this another benchmark?"),
+        ("1001000_0.png", "entry 0 of the benchmark is of image 1000; is this another benchmark?"),
         ("second_0.png", "is a second picture of entry 0, beside 001000_0.png"),
     ],
 )
@@ -80,7 +89,7 @@ def test_a_picture_is_read_as_red_green_blue(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "x_0.png"), picture)
 
 
-@pytest.mark.parametrize("size", [(1024, 1024), (256, 256), (640, 512)])
+@pytest.mark.parametrize("size", [(1024, 1024), (256, 256), (512, 640), (640, 768)])
 def test_another_size_is_scaled(tmp_path: Path, size: tuple[int, int]) -> None:
     # A picture whose left half is red stays one.
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
@@ -89,6 +98,13 @@ def test_another_size_is_scaled(tmp_path: Path, size: tuple[int, int]) -> None:
     read = read_picture(tmp_path / "x_0.png")
     assert read.shape == (512, 512, 3)
     assert (read[:, :255] == [255, 0, 0]).all() and (read[:, 257:] == 0).all()
+
+
+@pytest.mark.parametrize("width", [512, 640, 300])
+def test_a_picture_of_the_right_height_is_judged_as_it_is(tmp_path: Path, width: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (512, width, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "x_0.png")
+    assert np.array_equal(read_picture(tmp_path / "x_0.png"), picture)
 
 
 def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
