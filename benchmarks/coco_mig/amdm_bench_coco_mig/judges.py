@@ -17,6 +17,9 @@ from amdm_framework.errors import AMDMError, InputError, Problem
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.digests import file_sha256
 
+_LIBRARIES = ("amdm-bench-coco-mig", "numpy", "opencv-python-headless", "pillow", "torch", "transformers")
+"""What reads and scales pictures, computes detections and masks, and tells colours."""
+
 
 @dataclass(frozen=True)
 class Judges:
@@ -72,6 +75,6 @@ class Judges:
             for name in sorted(select_files([path.name for path in folder.iterdir()]))
         ]
         thresholds = [BOX_THRESHOLD, TEXT_THRESHOLD, DOUBLE_OVERLAP, POSITION_OVERLAP, COLOR_FRACTION]
-        versions = [version(name) for name in ("amdm-bench-coco-mig", "torch", "transformers")]
+        versions = [version(name) for name in _LIBRARIES]
         content = [files, thresholds, versions, self.context.device.type]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from amdm_bench_coco_mig.grounding_dino import load_detector
+from amdm_bench_coco_mig.judges import Judges
 from amdm_bench_coco_mig.segment_anything import load_segmenter
 from amdm_framework.errors import CheckpointError
 from amdm_framework.models.context import LoadContext
@@ -81,6 +83,20 @@ def test_of_three_masks_the_one_with_the_highest_score_is_taken(judges: Path) ->
         clear = (logits.abs() > 1e-6).numpy()
         assert np.array_equal(mask[clear], (logits > 0).numpy()[clear]) and clear.mean() > 0.5
     assert 0 < masks.mean() < 1
+
+
+@pytest.mark.parametrize(
+    "library", ["amdm-bench-coco-mig", "numpy", "opencv-python-headless", "pillow", "torch", "transformers"]
+)
+def test_scores_are_not_those_of_another_version_of_what_computes_them(
+    judges: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Judges("dino", "sam", context(judges))
+    before = both.digest()
+    assert both.digest() == before
+    read = importlib.metadata.version
+    monkeypatch.setattr("amdm_bench_coco_mig.judges.version", lambda name: "0.0.1" if name == library else read(name))
+    assert both.digest() != before
 
 
 def damaged(judges: Path, folder: Path, name: str) -> Path:
