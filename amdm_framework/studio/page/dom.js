@@ -66,7 +66,8 @@ let pressed = false;
 const waiting = [];
 const flush = () => { for (const action of waiting.splice(0)) action(); };
 addEventListener('pointerdown', () => { pressed = true; }, true);
-for (const event of ['pointerup', 'pointercancel']) {
+// A menu takes the end of the press that opened it.
+for (const event of ['pointerup', 'pointercancel', 'contextmenu']) {
   addEventListener(event, () => {
     pressed = false;
     setTimeout(flush);
@@ -85,35 +86,4 @@ export function segmented(label, choices, chosen, onchoose) {
     choices.map(([value, text]) => h('button', {
       type: 'button', 'aria-pressed': String(value === chosen), 'data-value': value, onclick: () => onchoose(value),
     }, text)));
-}
-
-// Colours that people with any colour vision tell apart (Okabe and Ito, without the yellow that paper swallows).
-const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#7570b3', '#56b4e9', '#a6761d', '#e69f00'];
-
-export const COLOURS = {
-  red: '#d62f2f', orange: '#e8771a', yellow: '#d9a800', green: '#2e9e4f', blue: '#2f6fde', purple: '#8a4fd3',
-  pink: '#e2669b', brown: '#8b5a2b', black: '#333333', gray: '#808080', white: '#9a9a9a',
-};
-
-export function colourWord(phrase) {
-  return (phrase || '').toLowerCase().split(/[^a-z]+/).find((word) => Object.hasOwn(COLOURS, word));
-}
-
-// What an instance is drawn in: the colour that its phrase names, or one of its own.
-export function colourOf(scene, name) {
-  const word = colourWord(scene.instances[name] && scene.instances[name].phrase);
-  return word ? COLOURS[word] : PALETTE[Object.keys(scene.instances).indexOf(name) % PALETTE.length];
-}
-
-// Black or white, whichever stands out more from a colour (relative luminance of WCAG 2.1).
-export function inkOn(colour) {
-  const [r, g, b] = [1, 3, 5].map((start) => {
-    const part = parseInt(colour.slice(start, start + 2), 16) / 255;
-    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  });
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? '#000000' : '#ffffff';
-}
-
-export function clone(value) {
-  return structuredClone(value);
 }

@@ -2,15 +2,14 @@
 
 import { h } from './dom.js';
 
-// `content` is the mapping that holds the keys, `path` leads to it, `onedit` is called after every change of a value.
-export function fieldOf(option, content, path, onedit) {
+// `content` is the mapping that holds the keys, `path` leads to it; `edit` is called with every change of a value, and its key.
+function fieldOf(option, content, path, edit) {
   const key = path ? `${path}.${option.key}` : option.key;
   const name = `field-${key}`;
-  const set = (value) => {
+  const set = (value) => edit(() => {
     if (value === undefined) delete content[option.key];
     else content[option.key] = value;
-    onedit();
-  };
+  }, key);
   const control = controlOf(option, content[option.key], set, option.key in content);
   for (const [attribute, value] of Object.entries({ id: name, 'data-key': key, 'aria-describedby': `${name}-help` })) {
     control.setAttribute(attribute, value);
@@ -22,18 +21,18 @@ export function fieldOf(option, content, path, onedit) {
     h('p', { class: 'help', id: `${name}-help` }, option.help));
 }
 
-export function fieldsOf(options, content, path, onedit) {
-  return h('div', { class: 'fields' }, options.map((option) => fieldOf(option, content, path, onedit)));
+export function fieldsOf(options, content, path, edit) {
+  return h('div', { class: 'fields' }, options.map((option) => fieldOf(option, content, path, edit)));
 }
 
 // The important ones in sight, the others one click away, with what `more` makes; one that has a value is always in sight.
-export function formOf(options, content, path, onedit, important, opened, more = () => []) {
+export function formOf(options, content, path, edit, important, opened, more = () => []) {
   const inSight = options.filter((option) => important(option) || option.key in content);
   const others = options.filter((option) => !inSight.includes(option));
-  const parts = [fieldsOf(inSight, content, path, onedit)];
+  const parts = [fieldsOf(inSight, content, path, edit)];
   const further = more();
   if (others.length || further.length) {
-    parts.push(fold(`${path}:more`, 'More options', opened, () => [fieldsOf(others, content, path, onedit), ...further]));
+    parts.push(fold(`${path}:more`, 'More options', opened, () => [fieldsOf(others, content, path, edit), ...further]));
   }
   return parts;
 }
@@ -86,6 +85,6 @@ function written(value) {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-export function words(key) {
+function words(key) {
   return key.replaceAll('_', ' ');
 }

@@ -1,7 +1,8 @@
 // The list of instances: colour, name, phrase and box of each. A row stays the same elements for as long as its instance
 // is there, whatever it is called: what is clicked or typed in must not be replaced in the middle of it.
 
-import { afterClick, colourOf, COLOURS, colourWord, h, iconButton } from './dom.js';
+import { chosenWord, colourOf, colourWord, colourWords } from './colours.js';
+import { afterClick, h, iconButton } from './dom.js';
 
 const AUTOMATIC = /^object-\d+$/;
 const SIDES = ['left', 'top', 'right', 'bottom'];
@@ -42,9 +43,13 @@ export class InstanceRows {
       oninput: () => edit((one) => { one.phrase = phrase.value; }, false, `phrase ${row.name}`), onchange: () => afterClick(() => this.nameByPhrase(row)) });
     const colour = h('select', { class: 'colour', title: 'Colour: a word in the phrase',
       onchange: () => edit((one) => { one.phrase = withColour(one.phrase, colour.value); }) },
-    h('option', { value: '' }, 'no colour'), ...Object.keys(COLOURS).map((word) => h('option', { value: word }, word)));
+    h('option', { value: '' }, 'no colour'), ...colourWords().map((word) => h('option', { value: word }, word)));
     const sides = SIDES.map((side, index) => h('input', { type: 'number', min: 0, max: 1, step: 0.01, 'data-box': index,
-      onchange: (event) => edit((one) => { one.box[index] = Number(event.target.value); }, false) }));
+      onchange: ({ target }) => {
+        // Empty, or no number: what was there before is shown again.
+        if (Number.isFinite(target.valueAsNumber)) edit((one) => { one.box[index] = target.valueAsNumber; }, false);
+        else target.value = store.scene.instances[row.name].box[index];
+      } }));
     const numbers = h('div', { class: 'numbers' }, sides.map((input, index) => h('label', {}, SIDES[index], input)));
     const remove = iconButton('remove', '', () => this.onremove(row.name));
     const slots = ['phrase', '', 'box'].map((key) => [key, h('div', { class: 'problems' })]);
@@ -62,7 +67,7 @@ export class InstanceRows {
       if (active !== name) name.value = row.name;
       // Whoever types in it has just changed the phrase to what is there.
       if (phrase.value !== (one.phrase || '')) phrase.value = one.phrase || '';
-      colour.value = colourWord(one.phrase) || '';
+      colour.value = chosenWord(one.phrase);
       colour.style.setProperty('--own', colourOf(store.scene, row.name));
       sides.forEach((input, index) => { if (active !== input) input.value = one.box[index]; });
       name.dataset.key = key;

@@ -1,7 +1,9 @@
 // The page: its parts, what goes on between them, and what is dropped onto it.
 
-import { clone, debounce, h, iconButton, put, s } from './dom.js';
+import { useColours } from './colours.js';
+import { debounce, h, iconButton, put, s } from './dom.js';
 import { Gallery } from './gallery.js';
+import { goOn, keepDraft } from './kept_draft.js';
 import { ModelsPanel } from './models_panel.js';
 import { PicturePanel } from './picture_panel.js';
 import { ScenePanel } from './scene_panel.js';
@@ -38,6 +40,7 @@ function theme(page, chosen) {
 }
 
 function build(page, server, installed) {
+  useColours(installed);
   const store = new Store(installed);
   const saying = h('div', { class: 'saying', role: 'alert', hidden: true });
   let timer;
@@ -52,7 +55,7 @@ function build(page, server, installed) {
   const check = async () => {
     asked += 1;
     const number = asked;
-    const sent = clone(store.draft);
+    const sent = structuredClone(store.draft);
     try {
       const answer = await server.ask('check', sent);
       // An answer to an older question would undo what was edited since.
@@ -66,8 +69,9 @@ function build(page, server, installed) {
 
   const open = (found) => {
     store.begin(found.composition, found.scene);
+    begin.value = '';
     if (found.seed !== undefined) picture.seeds.value = String(found.seed);
-    say('Scene and models are those of the picture now. Undo brings the scene back.');
+    say('Scene and models are those of the picture now. Undo brings back what was here.');
     tab('scene');
   };
   const gallery = new Gallery(server, say, open);
@@ -78,7 +82,12 @@ function build(page, server, installed) {
   const begin = h('select', { 'aria-label': 'Begin with', onchange: () => {
     const chosen = installed.starts[Number(begin.value)];
     store.begin(chosen.composition, chosen.scene);
-  } }, installed.starts.map((one, index) => h('option', { value: index }, one.title)));
+  } }, installed.starts.map((one, index) => h('option', { value: index }, one.title)),
+  h('option', { value: '', hidden: true }, 'an example…'));
+  const undo = (back) => {
+    store.undo(back);
+    begin.value = '';
+  };
   const tabs = h('nav', { class: 'tabs', 'aria-label': 'Parts of the page' }, TABS.map(([name, text]) => h('button', {
     type: 'button', 'data-tab': name, onclick: () => tab(name),
   }, text)));
@@ -89,6 +98,8 @@ function build(page, server, installed) {
 
   put(page,
     h('header', {}, logo(), h('h1', {}, 'amdm studio'), h('label', { class: 'begin' }, h('span', {}, 'Begin with'), begin),
+      iconButton('undo', 'Undo (Ctrl+Z)', () => undo(true)),
+      iconButton('redo', 'Redo (Ctrl+Y)', () => undo(false)),
       h('span', { class: 'gap' }), h('span', { class: 'badge', title: 'Where networks run' }, installed.device),
       iconButton('theme', 'Light or dark', () => {
         const chosen = page.dataset.theme === 'dark' ? 'light' : 'dark';
@@ -98,16 +109,19 @@ function build(page, server, installed) {
     h('main', {}, scene.element, models.element, picture.element), gallery.element, tabs, saying);
   tab('scene');
 
-  page.addEventListener('keydown', (event) => {
+  // Also where nothing has the focus: what had it may be what was just removed.
+  addEventListener('keydown', (event) => {
     const key = event.key.toLowerCase();
     if (!(event.ctrlKey || event.metaKey) || (key !== 'z' && key !== 'y')) return;
     // Text fields undo their own typing.
-    if (event.composedPath()[0].matches('input, textarea')) return;
+    if (event.composedPath()[0].matches('input:not([type="checkbox"]), textarea')) return;
     event.preventDefault();
-    store.undo(key === 'z' && !event.shiftKey);
+    undo(key === 'z' && !event.shiftKey);
   });
   dropping(page, scene, gallery);
-  store.begin(installed.starts[0].composition, installed.starts[0].scene);
+  keepDraft(store);
+  if (goOn(store)) begin.value = '';
+  else store.begin(installed.starts[0].composition, installed.starts[0].scene);
   gallery.load();
 }
 

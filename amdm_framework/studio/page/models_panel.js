@@ -1,39 +1,30 @@
 // The composition: members, their options, the rule of aggregation and the sampler; and whether all that fits.
 
-import { h, icon, iconButton, put, segmented } from './dom.js';
+import { h, icon, iconButton, put } from './dom.js';
 import { fieldsOf, fold, formOf } from './fields.js';
-import { keepFocus } from './scene_panel.js';
-import { yamlEditor } from './yaml_editor.js';
+import { keepFocus } from './focus.js';
+import { PartViews } from './part_views.js';
 
 const IN_SIGHT = { sampler: ['steps', 'guidance_scale', 'eta'], aggregation: ['steps', 'weights'] };
 
 export class ModelsPanel {
   constructor(store) {
     this.store = store;
-    this.mode = 'form';
     this.opened = new Set();
     this.dragged = null;
-    this.yaml = yamlEditor(store, 'composition');
     this.verdict = h('div', { class: 'verdict', role: 'status' });
     this.parts = h('div', {});
     this.rest = h('div', { class: 'problems' });
-    this.head = h('div', { class: 'head' });
     this.form = h('div', {}, this.parts, this.rest);
-    this.element = h('section', { class: 'panel models', 'aria-label': 'Models' }, this.head, this.verdict, this.form, this.yaml.element);
+    const views = new PartViews(store, 'composition', 'Models', 'Form', this.form);
+    this.element = h('section', { class: 'panel models', 'aria-label': 'Models' }, views.head, this.verdict, this.form, views.text);
     store.on('composition', () => this.show());
     store.on('answer', () => this.showAnswer());
-    this.showMode();
   }
 
-  showMode() {
-    put(this.head, h('h2', {}, 'Models'), segmented('Composition as', [['form', 'Form'], ['yaml', 'YAML']], this.mode,
-      (mode) => { this.mode = mode; this.showMode(); }));
-    this.form.hidden = this.mode !== 'form';
-    this.yaml.show(this.mode === 'yaml');
-  }
-
-  edited() {
-    return () => this.store.editComposition(() => {}, false);
+  // What fields call to change a value.
+  editing(before = () => {}) {
+    return (change, key) => this.store.editComposition((composition) => { before(composition); change(); }, false, `composition ${key}`);
   }
 
   show() {
@@ -62,7 +53,7 @@ export class ModelsPanel {
 
   add(use) {
     if (!use) return;
-    this.store.editComposition((composition) => composition.providers.push({ use }));
+    this.store.editComposition((all) => all.providers.push({ use }));
   }
 
   move(from, to) {
@@ -80,19 +71,18 @@ export class ModelsPanel {
     const grip = h('span', { class: 'grip', draggable: 'true', title: 'Drag to another place',
       ondragstart: (event) => { this.dragged = index; event.dataTransfer.setData('text/plain', ''); event.dataTransfer.effectAllowed = 'move'; },
       ondragend: () => { this.dragged = null; } }, icon('grip'));
+    const target = index ? null : h('span', { class: 'badge', title: 'It draws in every step and decodes the picture; the others help in the first steps' }, 'target');
     const card = h('li', { class: 'card member', 'data-member': index,
       ondragover: (event) => { if (this.dragged !== null) { event.preventDefault(); card.classList.add('over'); } },
       ondragleave: () => card.classList.remove('over'),
       ondrop: (event) => { if (this.dragged !== null) { event.preventDefault(); event.stopPropagation(); this.move(this.dragged, index); } } },
     h('div', { class: 'member-head' }, grip, h('strong', {}, block.name || block.use),
-      index ? null : h('span', { class: 'badge', title: 'It draws in every step and decodes the picture; the others help in the first steps' }, 'target'),
-      h('span', { class: 'gap' }),
       iconButton('up', `Move ${block.use} up`, () => this.move(index, index - 1), { disabled: index === 0 }),
       iconButton('down', `Move ${block.use} down`, () => this.move(index, index + 1), { disabled: index === last }),
       iconButton('remove', `Remove ${block.use}`, () => store.editComposition((all) => all.providers.splice(index, 1)), { disabled: last === 0 })),
+    h('p', { class: 'summary' }, target, provider ? provider.summary : null),
     h('div', { class: 'problems', 'data-problems': path }), h('div', { class: 'problems', 'data-problems': `${path}.use` }));
     if (!provider) return card;
-    card.append(h('p', { class: 'summary' }, provider.summary));
     // What stands in `condition` replaces parts of what the model takes from the scene.
     const condition = new Proxy({}, {
       get: (_, key) => (block.condition || {})[key],
@@ -106,9 +96,9 @@ export class ModelsPanel {
       },
     });
     const conditions = provider.condition.map((option) => ({ ...option, required: false, default: null }));
-    card.append(...formOf(provider.options, block, path, this.edited(), (option) => option.required, this.opened, () => [
-      h('h4', {}, 'Guidance, name and device'), fieldsOf(own, block, path, this.edited()),
-      h('h4', {}, 'In place of what the scene says'), fieldsOf(conditions, condition, `${path}.condition`, this.edited()),
+    card.append(...formOf(provider.options, block, path, this.editing(), (option) => option.required, this.opened, () => [
+      h('h4', {}, 'Guidance, name and device'), fieldsOf(own, block, path, this.editing()),
+      h('h4', {}, 'In place of what the scene says'), fieldsOf(conditions, condition, `${path}.condition`, this.editing()),
     ]));
     return card;
   }
@@ -126,14 +116,14 @@ export class ModelsPanel {
     const card = h('div', { class: 'card', 'data-part': 'aggregation' }, h('h3', {}, 'Aggregation'), select, h('div', { class: 'problems', 'data-problems': 'aggregation.strategy' }));
     if (!strategy) return card;
     card.append(h('p', { class: 'summary' }, strategy.summary), h('p', { class: 'formula', title: strategy.source }, strategy.formula));
-    const edit = () => this.store.editComposition((all) => { all.aggregation = block; }, false);
+    const edit = this.editing((all) => { all.aggregation = block; });
     card.append(...formOf(strategy.options, block, 'aggregation', edit, (option) => IN_SIGHT.aggregation.includes(option.key), this.opened));
     return card;
   }
 
   sampler() {
     const block = this.store.composition.sampler || {};
-    const edit = () => this.store.editComposition((all) => { all.sampler = block; }, false);
+    const edit = this.editing((all) => { all.sampler = block; });
     return h('div', { class: 'card', 'data-part': 'sampler' }, h('h3', {}, 'Sampler'), ...formOf(this.store.installed.sampler, block, 'sampler', edit,
       (option) => IN_SIGHT.sampler.includes(option.key), this.opened));
   }
@@ -141,7 +131,7 @@ export class ModelsPanel {
   execution() {
     const { composition, installed } = this.store;
     return h('div', { class: 'card' }, fold('execution', 'How networks are run', this.opened,
-      () => fieldsOf(installed.execution, composition, '', this.edited())));
+      () => fieldsOf(installed.execution, composition, '', this.editing())));
   }
 
   showAnswer() {

@@ -1,6 +1,6 @@
 // Drawing: seeds, jobs with their previews, and what came of them.
 
-import { drawScene } from './canvas.js';
+import { drawScene } from './scene_drawing.js';
 import { h, icon, iconButton, put, s, segmented } from './dom.js';
 
 const POLL = 350;

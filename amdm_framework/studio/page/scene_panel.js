@@ -1,9 +1,10 @@
 // The scene: the stage, the caption, and lists of instances, interactions and reference pictures.
 
 import { Canvas } from './canvas.js';
-import { h, icon, iconButton, put, segmented } from './dom.js';
+import { h, icon, iconButton, put } from './dom.js';
+import { keepFocus } from './focus.js';
 import { InstanceRows } from './instance_rows.js';
-import { yamlEditor } from './yaml_editor.js';
+import { PartViews } from './part_views.js';
 
 const ROLES = ['style', 'content', 'control'];
 
@@ -13,9 +14,7 @@ export class ScenePanel {
     this.server = server;
     this.say = say;
     this.thumbnails = {};
-    this.mode = 'draw';
     this.canvas = new Canvas(store, (box) => this.add(box), (number) => this.focus(`interactions.${number}.action`));
-    this.yaml = yamlEditor(store, 'scene');
     this.caption = this.text('textarea', 'caption', 'What the whole picture shows', { rows: 2, class: 'growing' });
     this.negative = this.text('input', 'negative', 'What it should not show');
     this.instances = new InstanceRows(store, say, (name) => this.canvas.remove(name));
@@ -33,13 +32,12 @@ export class ScenePanel {
       h('button', { type: 'button', class: 'drop', onclick: () => chooser.click() }, icon('plus'),
         'Drop a picture here, or choose one'),
       field('Negative', this.negative), this.rest);
-    this.head = h('div', { class: 'head' });
-    this.element = h('section', { class: 'panel scene', 'aria-label': 'Scene' }, this.head, this.form, this.yaml.element);
+    const views = new PartViews(store, 'scene', 'Scene', 'Draw', this.form);
+    this.element = h('section', { class: 'panel scene', 'aria-label': 'Scene' }, views.head, this.form, views.text);
     store.on('scene', () => this.show());
     store.on('tool', () => this.showTools());
     store.on('answer', () => this.showProblems());
     this.showTools();
-    this.showMode();
   }
 
   text(tag, key, placeholder, extra) {
@@ -50,21 +48,11 @@ export class ScenePanel {
       }, false, key) });
   }
 
-  showMode() {
-    put(this.head, h('h2', {}, 'Scene'), segmented('Scene as', [['draw', 'Draw'], ['yaml', 'YAML']], this.mode,
-      (mode) => { this.mode = mode; this.showMode(); }));
-    this.form.hidden = this.mode !== 'draw';
-    this.yaml.show(this.mode === 'yaml');
-  }
-
   showTools() {
     const tool = (name, key, text) => h('button', { type: 'button', 'aria-pressed': String(this.canvas.tool === name), 'data-tool': name,
       title: `${text} (${key})`, onclick: () => { this.canvas.choose(name); this.showTools(); } }, icon(name), text);
     put(this.tools,
-      h('div', { class: 'segmented', role: 'group', 'aria-label': 'Tool' }, tool('box', 'B', 'Box'), tool('arrow', 'A', 'Interaction')),
-      h('span', { class: 'gap' }),
-      iconButton('undo', 'Undo (Ctrl+Z)', () => this.store.undo()),
-      iconButton('redo', 'Redo (Ctrl+Y)', () => this.store.undo(false)));
+      h('div', { class: 'segmented', role: 'group', 'aria-label': 'Tool' }, tool('box', 'B', 'Box'), tool('arrow', 'A', 'Interaction')));
     this.canvas.element.setAttribute('data-tool', this.canvas.tool);
   }
 
@@ -146,6 +134,10 @@ export class ScenePanel {
   }
 
   async addPictures(files) {
+    if (this.store.typed.scene) {
+      this.say('The scene is being written as text: go back to “Draw” first.');
+      return;
+    }
     for (const file of files) {
       try {
         const { image } = await this.server.askAbout(file, 'add_picture');
@@ -192,18 +184,4 @@ function choice(values, chosen, label, key, onchange, texts = {}) {
     all.map((value) => h('option', { value }, texts[value] || value)));
   select.value = chosen;
   return select;
-}
-
-// Lists are made anew when they change; whoever was typing in one goes on there.
-export function keepFocus(parent, change) {
-  const root = parent.getRootNode();
-  const active = root.activeElement;
-  const key = active && parent.contains(active) ? active.dataset.key : null;
-  const caret = key && 'selectionStart' in active ? active.selectionStart : null;
-  change();
-  if (!key) return;
-  const again = [...parent.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key);
-  if (!again) return;
-  again.focus({ preventScroll: true });
-  if (caret !== null && again.setSelectionRange && again.type === 'text') again.setSelectionRange(caret, caret);
 }

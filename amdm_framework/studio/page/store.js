@@ -1,8 +1,9 @@
 // What the page is working on, and who wants to know when it changes.
 
-import { clone } from './dom.js';
+import { fitted } from './shapes.js';
 
 const MOST_UNDONE = 100;
+const PARTS = ['composition', 'scene'];
 
 export class Store {
   constructor(installed) {
@@ -12,9 +13,11 @@ export class Store {
     this.texts = { composition: '', scene: '' };
     // Parts that are being edited as YAML at the moment: the text is sent in place of the content.
     this.typed = { composition: false, scene: false };
-    // Of those: parts whose editor was left before the answer about their text had come.
+    // Of those: what the last answer was about, and the keys of it that a form would lose; null where it cannot be read.
+    this.read = { composition: null, scene: null };
+    this.lost = { composition: null, scene: null };
+    // Parts of which the form was asked for before that answer had come.
     this.left = { composition: false, scene: false };
-    this.read = { composition: '', scene: '' };
     this.answer = { problems: [], cost: null, incompatible: '' };
     this.selected = null;
     this.undone = [];
@@ -38,73 +41,103 @@ export class Store {
   // Both parts at once: an example, or what a picture carries.
   begin(composition, scene) {
     this.remember();
-    this.composition = clone(composition);
-    this.scene = tidyScene(clone(scene));
-    this.typed = { composition: false, scene: false };
-    this.left = { composition: false, scene: false };
     this.selected = null;
-    this.tell('composition');
-    this.tell('scene');
-    this.tell('edited');
+    this.restore(JSON.stringify({ composition, scene, texts: {} }));
   }
 
-  // `structure` is false where only a value changed, so that a form keeps its fields while somebody types.
-  editComposition(change, structure = true) {
+  // `structure` is false where only a value changed, so that a form keeps its fields while somebody types. Edits of one
+  // `group` that follow each other are undone together: what was typed into a field.
+  editComposition(change, structure = true, group = null) {
+    this.remember(group);
     change(this.composition);
     if (structure) this.tell('composition');
     this.tell('edited');
   }
 
-  // Edits of one `group` that follow each other are undone together: what was typed into a field.
   editScene(change, structure = true, group = null) {
-    if (!group || group !== this.group) this.remember();
-    this.group = group;
+    this.remember(group);
     change(this.scene);
-    if (structure) this.tell('scene');
-    else this.tell('scene-values');
+    this.tell(structure ? 'scene' : 'scene-values');
     this.tell('edited');
   }
 
-  // Before a change to the scene, or the first of many small ones (a box that is dragged).
-  remember() {
-    if (!this.scene) return;
-    this.undone = [];
-    this.group = null;
-    const now = JSON.stringify(this.scene);
-    if (this.done.at(-1) === now) return;
-    this.done.push(now);
-    if (this.done.length > MOST_UNDONE) this.done.shift();
-  }
-
-  undo(back = true) {
-    const [from, to] = back ? [this.done, this.undone] : [this.undone, this.done];
-    const now = JSON.stringify(this.scene);
-    while (from.length && from.at(-1) === now) from.pop();
-    if (!from.length) return;
-    to.push(now);
-    this.scene = JSON.parse(from.pop());
-    this.typed.scene = false;
-    this.group = null;
-    if (!Object.hasOwn(this.scene.instances, this.selected)) this.selected = null;
+  // The end of a change that was shown while it went on (a box that was dragged); `before` is the snapshot of its beginning.
+  endChange(before) {
+    if (this.snapshot() === before) return;
+    this.remember(null, before);
     this.tell('scene');
     this.tell('edited');
   }
 
+  // All that is worked on, as text: for undoing, and for a page that is loaded anew.
+  snapshot() {
+    const texts = Object.fromEntries(PARTS.filter((part) => this.typed[part]).map((part) => [part, this.texts[part]]));
+    return JSON.stringify({ composition: this.composition, scene: this.scene, texts });
+  }
+
+  restore(snapshot) {
+    const { composition, scene, texts } = JSON.parse(snapshot);
+    this.composition = fitted('composition', composition).content;
+    this.scene = fitted('scene', scene).content;
+    for (const part of PARTS) {
+      this.typed[part] = typeof texts[part] === 'string';
+      this.left[part] = false;
+      if (this.typed[part]) this.texts[part] = texts[part];
+    }
+    this.group = null;
+    if (!Object.hasOwn(this.scene.instances, this.selected)) this.selected = null;
+    for (const part of PARTS) this.tell(part);
+    this.tell('edited');
+  }
+
+  // Before every change. What is still going on with the mouse ends first.
+  remember(group = null, now = null) {
+    this.tell('changing');
+    if (!this.scene || (group && group === this.group)) return;
+    this.group = group;
+    this.undone = [];
+    const before = now || this.snapshot();
+    if (this.done.at(-1) === before) return;
+    this.done.push(before);
+    if (this.done.length > MOST_UNDONE) this.done.shift();
+  }
+
+  undo(back = true) {
+    this.tell('changing');
+    const [from, to] = back ? [this.done, this.undone] : [this.undone, this.done];
+    const now = this.snapshot();
+    while (from.length && from.at(-1) === now) from.pop();
+    if (!from.length) return;
+    to.push(now);
+    this.restore(from.pop());
+  }
+
   type(part, text) {
-    if (part === 'scene' && !this.typed.scene) this.remember();
+    this.remember(`${part} as text`);
     this.texts[part] = text;
     this.typed[part] = true;
     this.left[part] = false;
     this.tell('edited');
   }
 
-  // Back to the form: from now on the content counts, as far as the text can be read.
+  // To the form, as soon as the answer about the text is here; not where the form would lose some of it.
   leave(part) {
-    this.left[part] = this.typed[part] && this.read[part] !== this.texts[part];
-    if (!this.typed[part] || this.left[part]) return;
-    this.typed[part] = false;
-    this.tell(part);
-    this.tell('edited');
+    this.left[part] = true;
+    this.settle(part);
+  }
+
+  settle(part) {
+    if (!this.left[part] || (this.typed[part] && this.read[part] !== this.texts[part])) return;
+    this.left[part] = false;
+    if (!this.typed[part]) this.tell(`${part}-left`);
+    else if (!this.lost[part] || this.lost[part].length) this.tell(`${part}-kept`);
+    else {
+      this.typed[part] = false;
+      this.group = null;
+      this.tell(`${part}-left`);
+      this.tell(part);
+      this.tell('edited');
+    }
   }
 
   // What is sent to be checked or drawn.
@@ -118,22 +151,25 @@ export class Store {
   // `sent` is the draft that was checked: what was edited since then is newer than the answer.
   take(answer, sent) {
     this.answer = answer;
-    for (const part of ['composition', 'scene']) {
+    this.tell('answer');
+    for (const part of PARTS) {
       const content = answer[part];
       if (JSON.stringify(sent[part]) !== JSON.stringify(this.draft[part])) continue;
       if (this.typed[part]) {
         this.read[part] = sent[part];
+        this.lost[part] = null;
         if (content !== null) {
-          this[part] = part === 'scene' ? tidyScene(content) : tidyComposition(content);
+          const found = fitted(part, content);
+          this.lost[part] = found.lost;
+          this[part] = found.content;
           this.tell(part);
         }
-        if (this.left[part]) this.leave(part);
+        this.settle(part);
       } else if (content !== null) {
         this.texts[part] = answer[`${part}_yaml`];
         this.tell(`${part}-text`);
       }
     }
-    this.tell('answer');
   }
 
   problemsAt(part, key) {
@@ -143,23 +179,4 @@ export class Store {
   problems(part) {
     return this.answer.problems.filter((one) => one.part === part);
   }
-}
-
-// The page relies on the shape of a scene, which somebody may have typed; what does not fit is shown as a problem.
-function tidyScene(scene) {
-  const boxed = (one) => one && typeof one === 'object' && Array.isArray(one.box) && one.box.length === 4
-    && one.box.every((value) => typeof value === 'number');
-  const instances = scene.instances && typeof scene.instances === 'object' ? scene.instances : {};
-  return {
-    ...scene,
-    instances: Object.fromEntries(Object.entries(instances).filter(([, one]) => boxed(one))
-      .map(([name, one]) => [name, { ...one, phrase: String(one.phrase ?? '') }])),
-    interactions: Array.isArray(scene.interactions) ? scene.interactions.filter((one) => one && typeof one === 'object') : [],
-    references: Array.isArray(scene.references) ? scene.references.filter((one) => one && typeof one === 'object') : [],
-  };
-}
-
-function tidyComposition(composition) {
-  const providers = Array.isArray(composition.providers) ? composition.providers : [];
-  return { ...composition, providers: providers.filter((one) => one && typeof one === 'object' && typeof one.use === 'string') };
 }
