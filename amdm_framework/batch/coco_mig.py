@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 
 from ..errors import InputError, Problem
 from ..scene import Box, StrictModel
 from ..yaml_files import problems_of
-from .plain_json import parse_object
+from .plain_json import read_object
 
 COLORS = ("black", "blue", "brown", "green", "red", "white", "yellow")
 
 MAX_FILE_BYTES = 64 * 2**20
 """The published file has 0.4 MiB."""
 
-_LABEL = re.compile(rf"an? (?:{'|'.join(COLORS)}) \S.*")
+_LABEL = re.compile(rf"a (?:{'|'.join(COLORS)}) \S+(?: \S+)*")
 
 
 def _check_label(label: str) -> str:
@@ -28,19 +28,60 @@ def _check_label(label: str) -> str:
     return label
 
 
+def _check_numbers(box: Any) -> Any:
+    # Text that reads like a number would be taken for one.
+    if isinstance(box, list) and any(isinstance(side, str | bool) for side in box):
+        raise ValueError(f"expected four numbers, found {box!r:.80}")
+    return box
+
+
 class Segment(StrictModel):
-    """One object of a picture."""
+    """One instance: what it is, and where.
+
+    Attributes:
+        label: `a COLOR OBJECT`; the article is `a` before vowels, too.
+        bbox: left, top, right, bottom as fractions of the picture's width and height.
+    """
 
     label: Annotated[str, AfterValidator(_check_label)]
-    bbox: Box
+    bbox: Annotated[Box, BeforeValidator(_check_numbers)]
+
+    @property
+    def color(self) -> str:
+        """The second word of the label."""
+        return self.label.split(" ")[1]
+
+    @property
+    def thing(self) -> str:
+        """The label without article and colour."""
+        return self.label.split(" ", 2)[2]
 
 
 class Entry(StrictModel):
-    """One picture of the benchmark."""
+    """One picture of the benchmark.
+
+    Attributes:
+        caption: of the whole picture.
+        segment: its instances.
+        image_id: number of the COCO image that the boxes are from, without leading zeros.
+    """
 
     caption: str
-    segment: tuple[Segment, ...] = Field(min_length=1)
-    image_id: str = Field(pattern=r"^[0-9]{1,12}$")
+    segment: tuple[Segment, ...]
+    image_id: str = Field(pattern=r"^(0|[1-9][0-9]{0,11})$")
+
+    @field_validator("segment")
+    @classmethod
+    def _check_segment(cls, segment: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        # Not by pydantic's length, which does not count instances that are wrong.
+        if not segment:
+            raise ValueError("expected at least one, found none")
+        return segment
+
+    @property
+    def level(self) -> int:
+        """Number of instances."""
+        return len(self.segment)
 
 
 @dataclass(frozen=True)
@@ -64,34 +105,27 @@ def read_coco_mig(path: Path) -> list[NamedScene]:
     Raises:
         InputError: it cannot be read, is not JSON, or is not an object of numbered entries.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError([Problem(f"is larger than {MAX_FILE_BYTES} bytes", file=str(path))])
-        entries = parse_object(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError([Problem("no such file", file=str(path))]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError([Problem(f"cannot be read as text: {error}", file=str(path))]) from error
-    except InputError as error:
-        raise InputError([Problem(problem.message, file=str(path)) for problem in error.problems]) from error
+    entries = read_object(path, MAX_FILE_BYTES)
     if not all(re.fullmatch(r"[0-9]{1,12}", key) for key in entries):
         raise InputError([Problem("expected a COCO-MIG file: an object with the keys 0, 1, 2, ...", file=str(path))])
-    return [_named_scene(key, entry) for key, entry in entries.items()]
+    scenes = []
+    for key, content in entries.items():
+        try:
+            scenes.append(named_scene(key, Entry.model_validate(content)))
+        except ValidationError as error:
+            problems = problems_of(error, Entry, prefix=(key,))
+            scenes.append(NamedScene(key, {}, "; ".join(str(problem) for problem in problems)))
+    return scenes
 
 
-def _named_scene(key: str, content: Any) -> NamedScene:
-    try:
-        entry = Entry.model_validate(content)
-    except ValidationError as error:
-        problems = problems_of(error, Entry, prefix=(key,))
-        return NamedScene(key, {}, "; ".join(str(problem) for problem in problems))
+def named_scene(key: str, entry: Entry) -> NamedScene:
+    """Return an entry as a scene, its instances in their order."""
     instances: dict[str, Any] = {}
     for segment in entry.segment:
         # Labels repeat, names of instances must not.
-        thing = segment.label.partition(" ")[2]
+        thing = f"{segment.color} {segment.thing}"
         name, number = thing, 2
         while name in instances:
             name, number = f"{thing} {number}", number + 1
         instances[name] = {"phrase": segment.label, "box": list(segment.bbox)}
-    scene = {"caption": entry.caption, "instances": instances}
-    return NamedScene(f"{int(entry.image_id):06}_{key}", scene)
+    return NamedScene(f"{int(entry.image_id):06}_{key}", {"caption": entry.caption, "instances": instances})

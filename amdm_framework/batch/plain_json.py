@@ -1,11 +1,39 @@
-"""Reading JSON from anywhere: no doubled keys, our own errors."""
+"""Reading JSON objects from anywhere: no doubled keys, a limit for files, our own errors."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, Problem
+
+
+def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    """Read the JSON object in a file.
+
+    Args:
+        path: the file.
+        max_bytes: a larger file is a mistake.
+
+    Raises:
+        InputError: there is no such file, it is too large, is not text, not JSON, no object, or has a key twice.
+    """
+    file = str(path)
+    try:
+        if path.stat().st_size > max_bytes:
+            raise InputError([Problem(f"is larger than {max_bytes} bytes, expected another file", file=file)])
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError([Problem("no such file", file=file)]) from None
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(f"cannot be read as text: {error}", file=file)]) from error
+    except OSError as error:
+        raise InputError([Problem(f"cannot be read: {error.strerror or error}", file=file)]) from error
+    try:
+        return parse_object(text)
+    except InputError as error:
+        raise InputError([Problem(problem.message, problem.key, file) for problem in error.problems]) from error
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def test_names_that_become_one_file_are_refused(tmp_path: Path) -> None:
         ("other.json", b'{"caption": "x"}', "expected a COCO-MIG file"),
         ("twice.json", b'{"0": 1, "0": 1}', "key '0' stands there twice"),
         ("binary.json", b"\xff", "cannot be read as text"),
+        ("long.json", b" " * (64 * 2**20 + 1), "is larger than 67108864 bytes, expected another file"),
     ],
 )
 def test_a_source_that_is_none_is_refused_as_a_whole(
@@ -175,5 +176,6 @@ def test_a_coco_mig_benchmark(tmp_path: Path) -> None:
     }
     assert jobs[0].error == ""
     assert "1.segment.0.label: expected 'a COLOR OBJECT' with one of the colors black, blue, brown" in jobs[1].error
+    assert "none" not in jobs[1].error
     assert "2.segment.0.bbox: box [0.5, 0.1, 0.1, 0.9] is reversed or empty" in jobs[2].error
     assert "3.segment: is missing; 3.image_id: is missing" in jobs[3].error

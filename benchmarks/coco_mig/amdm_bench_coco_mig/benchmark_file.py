@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import ValidationError, field_validator
 
-from amdm_bench_coco_mig.json_files import read_json_object
-from amdm_framework.batch.coco_mig import COLORS, MAX_FILE_BYTES
+from amdm_framework.batch.coco_mig import MAX_FILE_BYTES, Entry, Segment
+from amdm_framework.batch.plain_json import read_object
 from amdm_framework.errors import InputError, Problem
 from amdm_framework.picture_files import replace_file
-from amdm_framework.scene import StrictModel
+from amdm_framework.scene import Box
 from amdm_framework.yaml_files import problems_of
 
 LEVELS = (2, 3, 4, 5, 6)
@@ -28,67 +27,23 @@ SMALLEST_SIDE = 1 / 8
 """Of a box, as a fraction of the picture's side."""
 
 _ROUNDING = 1e-9
-_LABEL = re.compile(rf"a (?P<color>{'|'.join(COLORS)}) (?P<thing>\S+( \S+)*)")
-
-Fraction = Annotated[float, Field(strict=True)]
-Sides = tuple[Fraction, Fraction, Fraction, Fraction]
 
 
-def _check_label(label: str) -> str:
-    if not _LABEL.fullmatch(label):
-        raise ValueError(f"expected 'a COLOR OBJECT' with one of the colors {', '.join(COLORS)}, found {label!r:.80}")
-    return label
+class _LargeSegment(Segment):
+    @field_validator("bbox")
+    @classmethod
+    def _check_sides(cls, box: Box) -> Box:
+        left, top, right, bottom = box
+        # A difference of fractions may lie a rounding step below the side it stands for.
+        if min(right - left, bottom - top) < SMALLEST_SIDE - _ROUNDING:
+            raise ValueError(f"expected sides of at least 1/8, found {right - left:.4f} by {bottom - top:.4f}")
+        return box
 
 
-def _check_box(box: Sides) -> Sides:
-    left, top, right, bottom = box
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise ValueError(f"expected left, top, right, bottom in [0, 1], left < right and top < bottom, found {box}")
-    # A difference of fractions may lie a rounding step below the side it stands for.
-    if min(right - left, bottom - top) < SMALLEST_SIDE - _ROUNDING:
-        raise ValueError(f"expected sides of at least 1/8, found {right - left:.4f} by {bottom - top:.4f}")
-    return box
+class _BenchmarkEntry(Entry):
+    """An entry whose boxes are as large as the benchmark's, which `amdm batch` does not ask for."""
 
-
-class Segment(StrictModel):
-    """One instance: what it is, and where.
-
-    Attributes:
-        label: `a COLOR OBJECT`.
-        bbox: left, top, right, bottom as fractions of the picture's width and height.
-    """
-
-    label: Annotated[str, AfterValidator(_check_label)]
-    bbox: Annotated[Sides, AfterValidator(_check_box)]
-
-    @property
-    def color(self) -> str:
-        """The second word of the label."""
-        return self.label.split(" ")[1]
-
-    @property
-    def thing(self) -> str:
-        """The label without article and colour, as the detector is asked for it."""
-        return self.label.split(" ", 2)[2]
-
-
-class Entry(StrictModel):
-    """One picture of the benchmark.
-
-    Attributes:
-        caption: all labels in one sentence; it ends in a space.
-        segment: its instances.
-        image_id: number of the COCO image that the boxes are from.
-    """
-
-    caption: str
-    segment: tuple[Segment, ...] = Field(min_length=LEVELS[0], max_length=LEVELS[-1])
-    image_id: str = Field(pattern=r"^(0|[1-9][0-9]{0,11})$")
-
-    @property
-    def level(self) -> int:
-        """Number of instances."""
-        return len(self.segment)
+    segment: tuple[_LargeSegment, ...]
 
 
 def caption_of(labels: Sequence[str]) -> str:
@@ -109,15 +64,16 @@ def read_benchmark(path: Path, per_level: int | None = None) -> dict[str, Entry]
     Raises:
         InputError: with every mistake of the file.
     """
-    content = read_json_object(path, MAX_FILE_BYTES)
+    content = read_object(path, MAX_FILE_BYTES)
     file = str(path)
     entries: dict[str, Entry] = {}
     problems = _key_problems(content, file)
     for key, entry in content.items():
         try:
-            entries[key] = Entry.model_validate(entry)
+            entries[key] = _BenchmarkEntry.model_validate(entry)
         except ValidationError as error:
-            problems += problems_of(error, Entry, file, (key,))
+            problems += problems_of(error, _BenchmarkEntry, file, (key,))
+        problems += _level_problems(key, entry, file)
         problems += _caption_problems(key, entry, file)
     problems += _doubled_images(content, file)
     if per_level is not None:
@@ -159,6 +115,13 @@ def _key_problems(content: dict[str, Any], file: str) -> list[Problem]:
         for number, key in enumerate(content)
         if key != str(number)
     ]
+
+
+def _level_problems(key: str, entry: Any, file: str) -> list[Problem]:
+    segment = entry.get("segment") if isinstance(entry, dict) else None
+    if not isinstance(segment, list) or not segment or len(segment) in LEVELS:
+        return []
+    return [Problem(f"expected {LEVELS[0]} to {LEVELS[-1]} instances, found {len(segment)}", f"{key}.segment", file)]
 
 
 def _caption_problems(key: str, entry: Any, file: str) -> list[Problem]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from amdm_bench_coco_mig.json_files import read_json_object
+from amdm_framework.batch.plain_json import read_object
 from amdm_framework.errors import InputError, Problem
 from amdm_framework.yaml_files import problems_of
 
@@ -63,7 +63,7 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
     Raises:
         InputError: it is none; with the first mistakes.
     """
-    content = read_json_object(path, MAX_FILE_BYTES)
+    content = read_object(path, MAX_FILE_BYTES)
     file = str(path)
     try:
         read = _Annotations.model_validate(content)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from amdm_bench_coco_mig.benchmark_file import Entry
 from amdm_bench_coco_mig.interfaces import Detector, Segmenter
 from amdm_bench_coco_mig.judges import Judges
 from amdm_bench_coco_mig.judging import InstanceScore, judge_picture
 from amdm_bench_coco_mig.kept_scores import KeptScores
 from amdm_bench_coco_mig.pictures import find_pictures, read_picture
+from amdm_framework.batch.coco_mig import Entry
 from amdm_framework.batch.ledger import Ledger
 from amdm_framework.devices import is_out_of_memory
 from amdm_framework.errors import AMDMError, InputError, Problem

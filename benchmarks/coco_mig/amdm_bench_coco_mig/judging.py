@@ -12,10 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from amdm_bench_coco_mig.benchmark_file import Segment
 from amdm_bench_coco_mig.boxes import overlaps, suppress_doubles
 from amdm_bench_coco_mig.colors import color_fraction
 from amdm_bench_coco_mig.interfaces import Detector, Segmenter
+from amdm_framework.batch.coco_mig import Segment
 
 DOUBLE_OVERLAP = 0.8
 """Detections that overlap by more are one."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from amdm_bench_coco_mig.benchmark_file import Entry
 from amdm_bench_coco_mig.judging import InstanceScore
+from amdm_framework.batch.coco_mig import Entry
 from amdm_framework.errors import InputError, Problem
 from amdm_framework.picture_files import interrupted_afterwards
 

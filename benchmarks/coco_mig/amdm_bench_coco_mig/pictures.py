@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amdm_bench_coco_mig.benchmark_file import Entry
+from amdm_framework.batch.coco_mig import Entry
 from amdm_framework.errors import InputError, Problem
 
 SIDE = 512

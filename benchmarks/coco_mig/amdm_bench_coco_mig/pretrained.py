@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from amdm_bench_coco_mig.json_files import read_json_object
+from amdm_framework.batch.plain_json import read_object
 from amdm_framework.errors import CheckpointError, InputError
 from amdm_framework.models.context import LoadContext
 from amdm_framework.models.references import missing_file, pick_weights, resolve_reference
@@ -32,7 +32,7 @@ def find_pretrained(reference: str, context: LoadContext, model_type: str) -> Pa
         if not (folder / name).is_file():
             raise missing_file(reference, name, cause=f"looked in {folder}")
     try:
-        found = read_json_object(folder / "config.json", _MAX_CONFIG_BYTES).get("model_type")
+        found = read_object(folder / "config.json", _MAX_CONFIG_BYTES).get("model_type")
     except InputError as error:
         raise CheckpointError(str(error)) from error
     if found != model_type:

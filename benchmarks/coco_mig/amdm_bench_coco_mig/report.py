@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amdm_bench_coco_mig.benchmark_file import LEVELS, PER_LEVEL, Entry, is_whole
+from amdm_bench_coco_mig.benchmark_file import LEVELS, PER_LEVEL, is_whole
 from amdm_bench_coco_mig.evaluation import Usable
 from amdm_bench_coco_mig.grounding_dino import BOX_THRESHOLD, TEXT_THRESHOLD
 from amdm_bench_coco_mig.intervals import CONFIDENCE, RESAMPLES, interval_of_mean
 from amdm_bench_coco_mig.judging import COLOR_FRACTION, DOUBLE_OVERLAP, OUTCOMES, POSITION_OVERLAP, InstanceScore
 from amdm_bench_coco_mig.published import PUBLISHED
+from amdm_framework.batch.coco_mig import Entry
 
 
 def make_report(

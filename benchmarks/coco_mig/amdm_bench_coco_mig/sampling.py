@@ -6,9 +6,9 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from amdm_bench_coco_mig.benchmark_file import LEVELS, PER_LEVEL, SMALLEST_SIDE, Entry, Segment, caption_of
+from amdm_bench_coco_mig.benchmark_file import LEVELS, PER_LEVEL, SMALLEST_SIDE, caption_of
 from amdm_bench_coco_mig.coco_annotations import AnnotatedImage
-from amdm_framework.batch.coco_mig import COLORS
+from amdm_framework.batch.coco_mig import COLORS, Entry, Segment
 from amdm_framework.errors import InputError
 
 Box = tuple[float, float, float, float]

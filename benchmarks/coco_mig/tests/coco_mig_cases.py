@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amdm_bench_coco_mig.benchmark_file import Segment
 from amdm_bench_coco_mig.interfaces import Detections
+from amdm_framework.batch.coco_mig import Segment
 
 PAINTS = {
     "red": (220, 20, 20),

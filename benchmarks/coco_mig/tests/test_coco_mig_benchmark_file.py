@@ -10,6 +10,7 @@ import pytest
 from coco_mig_cases import content, write_benchmark_json
 
 from amdm_bench_coco_mig.benchmark_file import is_whole, read_benchmark, write_benchmark
+from amdm_framework.batch.jobs import read_jobs
 from amdm_framework.errors import InputError
 
 Change = Callable[[dict[str, Any]], object]
@@ -57,21 +58,23 @@ BROKEN: list[tuple[Change, str]] = [
     (lambda b: b["2"]["segment"][3].update(bbox=[0.1, 0.1, 0.22, 0.5]),
      "2.segment.3.bbox: expected sides of at least 1/8, found 0.1200 by 0.4000"),
     (lambda b: b["2"]["segment"][3].update(bbox=[0.1, 0.1, 0.5, 0.2]), "found 0.4000 by 0.1000"),
-    (lambda b: b["2"]["segment"][3].update(bbox=[0.5, 0.1, 0.2, 0.5]), "2.segment.3.bbox: expected left, top, right"),
-    (lambda b: b["2"]["segment"][3].update(bbox=[0.5, 0.1, 1.01, 0.5]), "2.segment.3.bbox: expected left, top, right"),
-    (lambda b: b["2"]["segment"][3].update(bbox=[0.5, 0.1, float("nan"), 0.5]), "2.segment.3.bbox: expected left"),
-    (lambda b: b["2"]["segment"][3].update(bbox=["0.1", 0.1, 0.5, 0.5]), "2.segment.3.bbox.0: expected a number"),
+    (lambda b: b["2"]["segment"][3].update(bbox=[0.5, 0.1, 0.2, 0.5]), "2.segment.3.bbox: box [0.5, 0.1, 0.2"),
+    (lambda b: b["2"]["segment"][3].update(bbox=[0.5, 0.1, 1.01, 0.5]), "0.5] lies outside [0, 1]"),
+    (lambda b: b["2"]["segment"][3].update(bbox=[0.5, 0.1, float("nan"), 0.5]), "holds a number that is not finite"),
+    (lambda b: b["2"]["segment"][3].update(bbox=["0.1", 0.1, 0.5, 0.5]), "2.segment.3.bbox: expected four numbers"),
+    (lambda b: b["2"]["segment"][3].update(bbox=[True, 0.1, 0.5, 0.5]), "2.segment.3.bbox: expected four numbers"),
     (lambda b: b["2"]["segment"][3].update(bbox=[0.1, 0.1, 0.5]), "2.segment.3.bbox.3: is missing"),
     (lambda b: b["2"]["segment"][0].update(label="a pink chair"),
      "2.segment.0.label: expected 'a COLOR OBJECT' with one of the colors black, blue, brown, green, red, white, yellow"),
     (lambda b: b["2"]["segment"][0].update(label="an red chair"), "found 'an red chair'"),
     (lambda b: b["2"]["segment"][0].update(label="a red"), "found 'a red'"),
-    (lambda b: b["0"].update(segment=b["0"]["segment"][:1]), "0.segment: tuple should have at least 2 items"),
-    (lambda b: b["4"].update(segment=b["4"]["segment"] * 2), "4.segment: tuple should have at most 6 items"),
+    (lambda b: b["0"].update(segment=b["0"]["segment"][:1]), "0.segment: expected 2 to 6 instances, found 1"),
+    (lambda b: b["0"].update(segment=[]), "0.segment: expected at least one, found none"),
+    (lambda b: b["4"].update(segment=b["4"]["segment"] * 2), "4.segment: expected 2 to 6 instances, found 12"),
     (lambda b: b.update({"3": b.pop("3")}), "4: stands where key 3 is expected"),
     (lambda b: b.update({"x": b.pop("4")}), "x: stands where key 4 is expected"),
     (lambda b: b.pop("4"), "found 0 entries of level L6, expected 1"),
-    (lambda b: b.update({"1": 3}), "1: input should be a valid dictionary"),
+    (lambda b: b.update({"1": 3}), "1: expected keys and values"),
 ]  # fmt: skip
 
 
@@ -80,6 +83,33 @@ def test_each_mistake_is_named_with_its_key(tmp_path: Path, change: Change, mess
     entries = content()
     change(entries)
     assert any(message in problem for problem in problems(tmp_path / "b.json", entries))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"label": label}
+            for label in ("a red chair", "an red chair", "a red  chair", "a red chair ", "a red ", "red chair")
+        ),
+        *({"bbox": box} for box in ([0, 0, 1, 1], ["0", 0, 1, 1], [False, 0, 1, True], [0.5, 0, 0.5, 1], [0, 0, 2, 1])),
+        *({"image_id": number} for number in ("1000", "001000", "", "12345678901234")),
+    ],
+    ids=str,
+)
+def test_amdm_batch_reads_labels_boxes_and_numbers_by_the_same_rules(tmp_path: Path, change: dict[str, Any]) -> None:
+    entries = content()
+    (entries["0"] if "image_id" in change else entries["0"]["segment"][0]).update(change)
+    labels = [segment["label"] for segment in entries["0"]["segment"]]
+    entries["0"]["caption"] = f"a photo of {' and '.join(labels)} "
+    path = write_benchmark_json(tmp_path / "b.json", entries)
+    job = read_jobs(path)[0]
+    if not job.error:
+        assert list(read_benchmark(path)) == list(entries)
+        return
+    with pytest.raises(InputError) as raised:
+        read_benchmark(path)
+    assert job.error == "; ".join(str(problem).removeprefix(f"{path}: ") for problem in raised.value.problems)
 
 
 def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 from coco_mig_cases import content, write_benchmark_json
 from PIL import Image
 
+from amdm_bench_coco_mig.benchmark_file import read_benchmark
 from amdm_bench_coco_mig.commands.options import NEGATIVE_PROMPT
-from amdm_bench_coco_mig.scenes import read_scenes
+from amdm_bench_coco_mig.scenes import make_jobs
 from amdm_framework.cli import main
 from amdm_framework.plugins import discover
 from amdm_framework.scene import Scene, read_scene
@@ -42,7 +43,7 @@ def shapes() -> dict[str, Any]:
 
 
 def scenes(folder: Path, entries: dict[str, Any], negative: str = NEGATIVE_PROMPT) -> dict[str, Scene]:
-    jobs = read_scenes(write_benchmark_json(folder / "b.json", entries), negative, None, 0)
+    jobs = make_jobs(read_benchmark(write_benchmark_json(folder / "b.json", entries)), folder, negative, None, 0)
     assert not any(job.error for job in jobs)
     return {job.name: read_scene(job.scene, folder) for job in jobs}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from coco_mig_cases import PAINTS, FakeDetector, FakeSegmenter, paint
 
-from amdm_bench_coco_mig.benchmark_file import Segment
 from amdm_bench_coco_mig.judging import InstanceScore, judge_picture
+from amdm_framework.batch.coco_mig import Segment
 
 # 256 pixels wide and 128 high, at 64, 64.
 CHAIR = Segment(label="a red chair", bbox=(0.125, 0.125, 0.625, 0.375))

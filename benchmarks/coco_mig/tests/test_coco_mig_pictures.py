@@ -9,9 +9,10 @@ import pytest
 from coco_mig_cases import content, draw_all, paint, write_benchmark_json
 from PIL import Image
 
-from amdm_bench_coco_mig.benchmark_file import Entry, read_benchmark
+from amdm_bench_coco_mig.benchmark_file import read_benchmark
 from amdm_bench_coco_mig.evaluation import examine_folder
 from amdm_bench_coco_mig.pictures import find_pictures, read_picture
+from amdm_framework.batch.coco_mig import Entry
 from amdm_framework.errors import InputError
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from coco_mig_cases import content, write_benchmark_json
 
-from amdm_bench_coco_mig.benchmark_file import Entry, read_benchmark
+from amdm_bench_coco_mig.benchmark_file import read_benchmark
 from amdm_bench_coco_mig.evaluation import Usable
 from amdm_bench_coco_mig.judging import InstanceScore
 from amdm_bench_coco_mig.published import PUBLISHED
 from amdm_bench_coco_mig.report import make_report
 from amdm_bench_coco_mig.table import table
+from amdm_framework.batch.coco_mig import Entry
 
 JUDGES = {"detector": "hf://a/dino", "segmenter": "hf://b/sam"}
 SUCCESS = InstanceScore("a red chair", "success", 0.75, 0.75, 1.0)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from amdm_bench_coco_mig.benchmark_file import Entry, read_benchmark, write_benchmark
+from amdm_bench_coco_mig.benchmark_file import read_benchmark, write_benchmark
 from amdm_bench_coco_mig.coco_annotations import AnnotatedImage, read_annotations
 from amdm_bench_coco_mig.sampling import sample_benchmark
+from amdm_framework.batch.coco_mig import Entry
 from amdm_framework.errors import InputError
 
 CATEGORIES = dict(enumerate(["person", "cat", "dog", "traffic light", "cup", "car", "bus", "sheep"], start=1))
@@ -135,7 +136,7 @@ def test_the_numbers_of_a_seed_are_those_of_pythons_promised_method(tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"annotations": None}, "annotations: input should be a valid list"),
+        ({"annotations": None}, "annotations: expected a list"),
         ({"categories": [{"id": 1, "name": "a  b"}]}, r"categories\.0\.name: string should match pattern"),
         ({"images": [{"id": 1, "width": 0, "height": 5}]}, r"images\.0\.width: input should be greater than 0"),
         ({"images": []}, r"annotations\.0\.image_id: there is none with the id 100"),

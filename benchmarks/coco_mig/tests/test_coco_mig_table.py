@@ -155,6 +155,20 @@ def test_interrupted_anywhere_the_same_command_goes_on(
     assert files_of("part") == files_of("whole")
 
 
+def test_pictures_are_judged_by_the_file_that_they_were_drawn_from(
+    table: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = Drawer.draw
+
+    def losing(drawer: Drawer, jobs: Any) -> Any:
+        Path("b.json").write_text("{}")
+        return draw(drawer, jobs)
+
+    monkeypatch.setattr(Drawer, "draw", losing)
+    report = json.loads(table("out", "--json").stdout)
+    assert [row["pictures"] for row in report["rows"]] == [6, 6, 6] and report["benchmark"]["entries"] == 6
+
+
 def test_scores_are_those_of_the_pictures_and_judges_at_hand(
     table: Callable[..., Result], interruption: Interruption, judges: Path, tmp_path: Path
 ) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from amdm_bench_coco_mig.commands.options import scene_options
 from amdm_framework.cli.batch import batch_options, draw_scenes
+
+if TYPE_CHECKING:
+    from amdm_framework.batch.jobs import Job
 
 
 @click.command(short_help="Draw the pictures, with resuming.")
@@ -24,6 +27,10 @@ def generate(ctx: click.Context, benchmark: Path, negative: str, style: Path | N
     Exit codes: 0 all pictures are drawn, 1 some failed, 2 the input was wrong or the disk or device failed, 130
     interrupted.
     """
-    from amdm_bench_coco_mig.scenes import read_scenes
+    from amdm_bench_coco_mig.benchmark_file import read_benchmark
+    from amdm_bench_coco_mig.scenes import make_jobs
 
-    draw_scenes(ctx, lambda base_seed: read_scenes(benchmark, negative, style, base_seed), **options)
+    def read(base_seed: int) -> list[Job]:
+        return make_jobs(read_benchmark(benchmark), benchmark.parent, negative, style, base_seed)
+
+    draw_scenes(ctx, read, **options)

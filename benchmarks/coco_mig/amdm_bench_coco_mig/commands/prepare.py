@@ -14,7 +14,7 @@ from amdm_framework.cli.results import echo_json, json_option
 from amdm_framework.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from amdm_bench_coco_mig.benchmark_file import Entry
+    from amdm_framework.batch.coco_mig import Entry
 
 
 @click.command(short_help="Check a benchmark, or sample one.")

@@ -24,6 +24,7 @@ from amdm_framework.plugins import PluginRegistry
 
 if TYPE_CHECKING:
     from amdm_bench_coco_mig.rows import Row
+    from amdm_framework.batch.coco_mig import Entry
     from amdm_framework.batch.engine import Engine
     from amdm_framework.batch.jobs import Job
     from amdm_framework.batch.ledger import Header
@@ -75,7 +76,7 @@ def table(
     from amdm_bench_coco_mig.judges import Judges
     from amdm_bench_coco_mig.report import make_report
     from amdm_bench_coco_mig.rows import TABLE_NAME, plan_rows
-    from amdm_bench_coco_mig.scenes import read_scenes
+    from amdm_bench_coco_mig.scenes import make_jobs
     from amdm_framework.batch.run import check_batch
     from amdm_framework.devices import choose_device
     from amdm_framework.models.context import LoadContext
@@ -88,10 +89,12 @@ def table(
     device = choose_device(device_here(drawing["engine"], drawing["device"]))
     judges = Judges(detector, segmenter, LoadContext(device, torch.float32, Path(), plugins.checkpoint_sources))
     problems: list[Problem] = []
+    entries: dict[str, Entry] = {}
     jobs: list[Job] = []
     rows: list[Row] = []
     try:
-        jobs = read_scenes(benchmark, negative, style, base_seed)
+        entries = read_benchmark(benchmark)
+        jobs = make_jobs(entries, benchmark.parent, negative, style, base_seed)
     except InputError as error:
         problems += error.problems
     try:
@@ -123,7 +126,6 @@ def table(
         if failed and not partial:
             click.echo(f"{failed} pictures failed: the same command tries them again, --partial does without", err=True)
             ctx.exit(1)
-        entries = read_benchmark(benchmark)
         folders = [examine_folder(row.folder, entries, partial) for row in rows]
         scored = judge_folders(folders, entries, judges, not no_progress, keep=True)
     except KeyboardInterrupt:
