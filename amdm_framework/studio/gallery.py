@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from ..composition import Composition
 from ..content_keys import replace_value, value_at
 from ..errors import InputError
 from ..record import open_picture, read_record
+from ..yaml_files import problems_of
 from .containment import ReadableFiles
 from .drawing import ALONE
 from .previews import data_uri
@@ -124,10 +128,15 @@ def settings_of(picture: Path, files: ReadableFiles) -> dict[str, Any]:
         files: what may be named.
 
     Raises:
-        InputError: it carries no settings, or damaged ones.
+        InputError: it carries no settings, or damaged ones, in which the composition may lack its providers. Whether
+            their plugins are here is another question, which checking the composition answers.
     """
     try:
         record = read_record(picture)
+        try:
+            Composition.model_validate(record.composition)
+        except ValidationError as error:
+            raise InputError(problems_of(error, Composition, prefix=("composition",))) from error
     except InputError as error:
         # Where a file is kept is nobody's business; and the page shows messages without their keys.
         first = error.problems[0]

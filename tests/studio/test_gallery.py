@@ -271,6 +271,32 @@ def test_settings_that_want_something(studio: Studio, page: Page, changes: dict[
         assert checked["problems"]
 
 
+@pytest.mark.parametrize(
+    ("composition", "message"),
+    [
+        ({}, "its settings are damaged: composition.providers: is missing"),
+        ({"providers": None}, "composition.providers: "),
+        ({"providers": []}, "composition.providers: "),
+        ({"providers": {"use": "migc"}}, "composition.providers: "),
+        ({"providers": ["migc"]}, "composition.providers.0: "),
+        ({"providers": [{"checkpoint": "zoo://migc"}]}, "composition.providers.0.use: is missing"),
+        ({"providers": [{"use": ["migc"]}]}, "composition.providers.0.use: "),
+        ({**COMPOSITION, "aggregation": "slerp"}, "composition.aggregation: "),
+        ({**COMPOSITION, "sampler": 50}, "composition.sampler: "),
+        ({"providers": [{"use": "migc", "condition": "x"}]}, "composition.providers.0.condition: "),
+    ],
+)
+def test_settings_without_a_composition_say_what_is_missing(
+    studio: Studio, page: Page, composition: Any, message: str
+) -> None:
+    put(studio, "a.png", with_record({**RECORD, "composition": composition}))
+    answer = page.ask("open_picture", name="a.png")
+    assert set(answer) == {"error"} and message in answer["error"]
+    # Models that are not installed here are another matter: the page shows the rest.
+    put(studio, "a.png", with_record({**RECORD, "composition": {"providers": [{"use": "nowhere", "x": {"y": 1}}]}}))
+    assert page.ask("open_picture", name="a.png")["composition"]["providers"] == [{"use": "nowhere", "x": {"y": 1}}]
+
+
 def test_pictures_without_settings(studio: Studio, page: Page) -> None:
     for content, message in [
         (picture_bytes(), "carries no settings"),
