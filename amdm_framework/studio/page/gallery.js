@@ -1,11 +1,12 @@
 // The pictures in the output folder, newest first; a click brings back what made one.
 
-import { h, put } from './dom.js';
+import { afterClick, h, put } from './dom.js';
 
 export class Gallery {
   constructor(server, say, onopen) {
     Object.assign(this, { server, say, onopen });
     this.pictures = [];
+    this.asked = 0;
     this.more = h('button', { type: 'button', class: 'button', hidden: true, onclick: () => this.load(this.pictures.length) }, 'Older pictures');
     this.list = h('div', { class: 'shelf' });
     const chooser = h('input', { type: 'file', accept: 'image/png', hidden: true, class: 'open-file',
@@ -17,13 +18,21 @@ export class Gallery {
   }
 
   async load(start = 0) {
+    this.asked += 1;
+    const number = this.asked;
     try {
       const answer = await this.server.ask('gallery', { start });
+      // Two answers would show some pictures twice.
+      if (number !== this.asked) return;
       this.pictures = start ? [...this.pictures, ...answer.pictures] : answer.pictures;
       this.more.hidden = !answer.more;
     } catch (error) {
       this.say(error.message);
     }
+    afterClick(() => this.show());
+  }
+
+  show() {
     put(this.list, ...(this.pictures.length ? this.pictures.map((one) => h('button', {
       type: 'button', class: 'shelved', 'data-name': one.name, title: `${one.name}: ${one.caption}`, onclick: () => this.open(one.name),
     }, h('img', { src: one.thumbnail, alt: one.caption || one.name, onload: (event) => event.target.classList.toggle('small', event.target.naturalWidth <= 128) }), h('span', {}, one.caption || 'no caption'), h('span', { class: 'faint' }, `seed ${one.seed}`)))

@@ -57,7 +57,7 @@ function build(page, server, installed) {
     const number = asked;
     const sent = structuredClone(store.draft);
     try {
-      const answer = await server.ask('check', sent);
+      const answer = await server.check(sent);
       // An answer to an older question would undo what was edited since.
       if (number === asked) store.take(answer, sent);
     } catch (error) {
