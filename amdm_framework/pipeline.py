@@ -15,6 +15,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from tqdm import tqdm
 
+from .collected_warnings import collected_warnings
 from .composition import Composition, ResolvedComposition, SamplerSettings, read_composition, resolve
 from .devices import device_of
 from .errors import AMDMError, InputError
@@ -177,6 +178,13 @@ class AMDMPipeline:
         """What the target's networks compute in."""
         return next((p.dtype for p in self._target_parameters() if p.is_floating_point()), torch.float32)
 
+    @property
+    def finite_advice(self) -> str:
+        """What to do where latents are not finite at the end of a run."""
+        if self.dtype == torch.float16:
+            return "use dtype float32 or bfloat16"
+        return "a smaller guidance scale, step size or weight may help"
+
     def _target_parameters(self) -> Iterator[torch.nn.Parameter]:
         return (p for module in self._loaded[0].modules().values() for p in module.parameters())
 
@@ -258,10 +266,10 @@ class AMDMPipeline:
             torch.float32 if given is None else torch.promote_types(given[0].dtype, torch.float32),
             sampler.step_noise == "shared",
         )
+        advice: list[str] = []
         try:
-            members = self._members(
-                conditions, self._initial_latents(given, run_noise), guidance_scale, steps, run_noise
-            )
+            initial = self._initial_latents(given, run_noise)
+            members = self._members(conditions, initial, guidance_scale, steps, run_noise, advice)
             regions = None
             if self.strategy.needs_regions and scenes is not None:
                 regions = instance_masks(scenes, shape[2], shape[3], self.device)
@@ -279,11 +287,9 @@ class AMDMPipeline:
 
                 with execution_of_networks(self.execution):
                     final, trace = denoise(members, self.strategy, grid, noise or run_noise, regions, on_step_end)
-            advice = self.strategy.review(trace)
+            advice += self.strategy.review(trace)
             if not torch.isfinite(final).all():
-                advice.append(
-                    "the latents are not finite at the end, so there is no picture: use dtype float32 or bfloat16"
-                )
+                advice.append(f"the latents are not finite at the end, so there is no picture: {self.finite_advice}")
             for sentence in advice:
                 warnings.warn(sentence, stacklevel=2)
             images = final if output_type == "latent" else _pictures(target.decode(final), output_type)
@@ -361,6 +367,7 @@ class AMDMPipeline:
         guidance_scale: float | None,
         steps: int,
         run_noise: RunNoise,
+        advice: list[str],
     ) -> list[Member]:
         members = []
         guidances = self.guidance
@@ -375,7 +382,8 @@ class AMDMPipeline:
                 height, width, steps, guided, run_noise.seeds, sequential_guidance=self.execution.sequential_guidance
             )
             try:
-                conditioning = provider.encode(conditions[position], settings)
+                with collected_warnings(advice, self.names[position]):
+                    conditioning = provider.encode(conditions[position], settings)
             except AMDMError as error:
                 error.add_note(f"This is about the member {self.names[position]}.")
                 raise

@@ -16,6 +16,9 @@ from .yaml_files import problems_of
 MAX_RECORD_BYTES = 2**20
 """Largest record that is written or read, uncompressed; Pillow refuses larger texts too."""
 
+UPLOADS = "uploads"
+"""Folder in which the studio keeps reference pictures, beside its pictures."""
+
 RECORD_KEY = "amdm"
 TEXT_KEY = "parameters"
 
@@ -95,6 +98,17 @@ class RunRecord(_Strict):
     def seed(self) -> int:
         """The picture's own seed."""
         return self.seeds[self.position]
+
+
+def folders_near(picture: Path) -> list[Path]:
+    """Return where files that a picture was made of may lie: beside it, among the studio's uploads, in this folder."""
+    # Pictures of single members stand in a folder of their own, below the one with the uploads.
+    folders = [picture.parent, picture.parent / UPLOADS, picture.parent.parent / UPLOADS, Path()]
+    unique: dict[Path, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            unique.setdefault(folder.resolve(), folder)
+    return list(unique.values())
 
 
 def read_record(path: Path) -> RunRecord:

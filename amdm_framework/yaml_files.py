@@ -33,6 +33,11 @@ _EXPECTED = {
     "float_type": "a number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "tuple_type": "a list, such as [1, 2]",
+    "list_type": "a list, such as [1, 2]",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
 }
 
 # What people are shown of a value that they wrote.
@@ -152,6 +157,8 @@ def problems_of(
             message = f"expected {_EXPECTED[item['type']]}, found {_SHORT.repr(item['input'])}"
         elif item["type"] == "too_short" and item["ctx"]["min_length"] == 1:
             message = "expected at least one, found none"
+        elif item["type"] == "string_too_short" and item["input"] == "":
+            message = "is empty, expected text"
         elif item["type"] != "value_error":
             message = f"{message[0].lower()}{message[1:]}, found {_SHORT.repr(item['input'])}"
         problems.append(Problem(message, ".".join(str(part) for part in (*prefix, *location)), file))

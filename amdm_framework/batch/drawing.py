@@ -136,7 +136,7 @@ class Drawer:
 
         def encode(job: Job, picture: Image.Image, record: RunRecord | None, is_finite: bool) -> Drawn:
             if not is_finite:
-                return Drawn(job.name, error="the latents are not finite at the end: use dtype float32 or bfloat16")
+                return Drawn(job.name, error=f"the latents are not finite at the end: {self.pipeline.finite_advice}")
             file = io.BytesIO()
             picture.save(file, format="PNG", pnginfo=None if record is None else png_info(record))
             return Drawn(job.name, file.getvalue())

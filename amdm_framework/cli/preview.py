@@ -79,11 +79,11 @@ def preview(scene: Path, output: Path | None, size: tuple[int, int] | None) -> N
 
 
 def _open(path: Path) -> tuple[Scene, Image.Image]:
-    from ..record import open_picture, read_record
+    from ..record import folders_near, open_picture, read_record
     from ..recorded_scene import recorded_scene
 
     record = read_record(path)
-    scene, missing = recorded_scene(record, [path.parent, Path()], str(path))
+    scene, missing = recorded_scene(record, folders_near(path), str(path))
     for name in missing:
         click.echo(f"not shown: {printable(name)}, which is not beside the picture nor in the current folder", err=True)
     return scene, open_picture(path)

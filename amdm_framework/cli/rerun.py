@@ -52,10 +52,10 @@ def rerun(
     from ..metadata import png_info, record_run
     from ..picture_files import prepare_folder, save_new
     from ..rebuild import differing_weights, on_this_machine, rebuild
-    from ..record import read_record
+    from ..record import folders_near, read_record
 
     record = read_record(picture)
-    rebuilt = rebuild(record, [*folders, picture.parent, Path()], plugins)
+    rebuilt = rebuild(record, [*folders, *folders_near(picture)], plugins)
     for sentence in rebuilt.newer:
         warnings.warn(sentence, stacklevel=1)
     chosen, differences = _choose_device(device, record.device)

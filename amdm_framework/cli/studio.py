@@ -70,6 +70,7 @@ def studio(
     if importlib.util.find_spec("gradio") is None:
         raise InputError("the studio's page is served by gradio: pip install 'amdm-framework[ui]'")
     from ..devices import choose_device
+    from ..record import UPLOADS
     from ..studio.app import is_loopback, make_app, open_socket, serve
     from ..studio.containment import ReadableFiles
     from ..studio.drafts import DraftChecker
@@ -92,7 +93,7 @@ def studio(
     # What arrives is decoded and written anew at once; this folder is gone with the studio.
     with tempfile.TemporaryDirectory(prefix="amdm-studio-") as temporary:
         incoming = IncomingFolder(Path(temporary))
-        uploads = UploadFolder(output / "uploads")
+        uploads = UploadFolder(output / UPLOADS)
         starts = starting_points(composition, scene, plugins, uploads)
         files = ReadableFiles(
             uploads,

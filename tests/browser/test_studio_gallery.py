@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -13,6 +15,9 @@ from PIL import Image, PngImagePlugin
 from studio_page import StudioPage, drop, png, soon
 
 from amdm_framework.record import RECORD_KEY
+
+if TYPE_CHECKING:
+    from conftest import RunningStudio
 
 pytestmark = pytest.mark.browser
 
@@ -76,17 +81,44 @@ def test_a_picture_of_the_command_line_is_dropped_and_brings_back_what_made_it(
     soon(studio_page.boxes, {"star": [0.1, 0.2, 0.5, 0.6]})
 
 
-def test_files_that_bring_nothing_back_change_nothing(studio_page: StudioPage) -> None:
+def recorded(record: str) -> bytes:
+    """Return a PNG file that carries settings, whatever they are."""
     info = PngImagePlugin.PngInfo()
-    info.add_itxt(RECORD_KEY, '{"composition": {"providers": 1}, "scene": []}')
-    damaged = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(damaged, "PNG", pnginfo=info)
+    info.add_itxt(RECORD_KEY, record)
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "PNG", pnginfo=info)
+    return content.getvalue()
+
+
+def test_settings_without_models_bring_nothing_back(studio_page: StudioPage, studio: RunningStudio) -> None:
+    studio_page.write("composition", ONE_MODEL)
+    job = studio_page.draw("72")
+    soon(lambda: job.get_attribute("data-state"), "done")
+    (file,) = studio.output.glob("*-72.png")
+    with Image.open(file) as drawn:
+        record = json.loads(drawn.info[RECORD_KEY])
+    before = holds(studio_page)
+    for composition in ({"sampler": {"steps": 3}}, {"providers": 5}, {"providers": ["migc"]}):
+        drop(studio_page.panel("Gallery"), "old.png", recorded(json.dumps(record | {"composition": composition})))
+        studio_page.said.get_by_text("its settings are damaged: composition.providers").wait_for()
+        studio_page.said.evaluate("one => { one.textContent = ''; }")
+        assert holds(studio_page) == before
+    # The page goes on.
+    studio_page.key("sampler.steps").fill("4")
+    studio_page.verdict.get_by_text("4 evaluations a picture").wait_for()
+
+
+def test_files_that_bring_nothing_back_change_nothing(studio_page: StudioPage) -> None:
     before = holds(studio_page)
     for name, content, message in [
         ("plain.png", png("red"), "settings"),
         ("notes.png", b"no picture", "not a PNG"),
         ("cut.png", png("red", (300, 300))[:60], "settings"),
-        ("damaged.png", damaged.getvalue(), "its settings are damaged: scene: input should be an object"),
+        (
+            "damaged.png",
+            recorded('{"composition": {"providers": 1}, "scene": []}'),
+            "its settings are damaged: scene: expected keys and values",
+        ),
     ]:
         drop(studio_page.panel("Gallery"), name, content)
         studio_page.said.get_by_text(message).wait_for()

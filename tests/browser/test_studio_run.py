@@ -52,7 +52,7 @@ def test_the_picture_is_that_on_disk_and_that_of_amdm_rerun(
     assert Path(download.value.path()).read_bytes() == file.read_bytes()
     amdm = Path(sys.executable).with_name("amdm")
     subprocess.run(
-        [amdm, "rerun", file, "--output", tmp_path, "--models", studio.output / "uploads"],
+        [amdm, "rerun", file, "--output", tmp_path],
         check=True,
         capture_output=True,
         cwd=tmp_path,

@@ -94,7 +94,7 @@ def test_reference_pictures_are_verified(home: Path, amdm: Amdm) -> None:
     assert "oil.png (references.0.image) is sha256" in amdm("rerun", "scene-1.png", "--models", "models", code=2).stderr
     Path("oil.png").unlink()
     missing = amdm("rerun", "scene-1.png", "--models", "models", "--allow-different", code=2)
-    looked = f"{home}/models, {home}, {home}"
+    looked = f"{home}/models, {home}"
     assert (
         f"references.0.image: there is no file 'oil.png' in any of {looked}: give the folder that has it with --models "
         "FOLDER (weights and reference pictures are looked for there)"
@@ -147,7 +147,7 @@ def forged(path: str, text: str, **chunk: bool) -> Path:
     ("text", "expected"),
     [
         ("{", "Invalid JSON"),
-        ("[]", "should be an object"),
+        ("[]", "expected keys and values"),
         ("{}", "composition: is missing"),
         ("__import__('os').system('touch hacked')", "Invalid JSON"),
         ("x" * (2**20 + 1), "data too large"),

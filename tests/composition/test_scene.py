@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers.utils import load_image
 from PIL import Image
 
 from amdm_framework.errors import InputError
@@ -63,6 +64,23 @@ def test_a_missing_reference_and_one_that_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(InputError, match="text.png is not a picture"):
         Reference(role="style", image=tmp_path / "text.png").open()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_pictures_are_turned_as_their_exif_data_say(tmp_path: Path, orientation: int, kind: str) -> None:
+    # As people's cameras and phones write them, and as diffusers opens them.
+    grid = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(3, 4, 3) * 7)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    grid.save(tmp_path / f"turned.{kind}", exif=exif)
+    file = Reference(role="style", image=tmp_path / f"turned.{kind}").open()
+    expected = load_image(str(tmp_path / f"turned.{kind}"))
+    np.testing.assert_array_equal(np.asarray(file), np.asarray(expected))
+    assert file.size == ((4, 3) if orientation < 5 else (3, 4))
+    with Image.open(tmp_path / f"turned.{kind}") as picture:
+        from_python = Reference(role="style", image=picture).open()
+    np.testing.assert_array_equal(np.asarray(from_python), np.asarray(expected))
 
 
 def test_pictures_of_more_than_eight_bits_are_refused(tmp_path):

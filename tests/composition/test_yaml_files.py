@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import BaseModel, Field, ValidationError
 
 from amdm_framework.errors import InputError
-from amdm_framework.yaml_files import MAX_FILE_BYTES, apply_overrides, parse_yaml, read_yaml, to_yaml
+from amdm_framework.yaml_files import MAX_FILE_BYTES, apply_overrides, parse_yaml, problems_of, read_yaml, to_yaml
 
 
 def problems(call, *arguments) -> str:
@@ -208,3 +209,21 @@ def test_what_is_short_takes_one_line_and_every_mapping_of_a_list_its_own() -> N
         f"  caption: '{'word ' * 30}'\n"
         "  sizes: [1, 2]\n"
     )
+
+
+def test_what_is_of_another_kind_is_told_in_words_of_yaml() -> None:
+    class Model(BaseModel):
+        weights: tuple[float, ...] = ()
+        names: list[str] = []
+        boxes: dict[str, int] = {}
+        word: str = Field("x", min_length=1)
+
+    content = {"weights": 0.5, "names": "a", "boxes": 3, "word": ""}
+    with pytest.raises(ValidationError) as caught:
+        Model.model_validate(content)
+    assert [str(problem) for problem in problems_of(caught.value, Model)] == [
+        "weights: expected a list, such as [1, 2], found 0.5",
+        "names: expected a list, such as [1, 2], found 'a'",
+        "boxes: expected keys and values, found 3",
+        "word: is empty, expected text",
+    ]

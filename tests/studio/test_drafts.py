@@ -81,7 +81,7 @@ def test_the_cost_is_that_of_amdm_check(page: Page, tmp_path: Path, monkeypatch:
         ("sampler.width", 4104, "sampler.width", "4096 at most in the studio"),
         ("nothing", 1, "nothing", "unknown key"),
         ("providers", [], "providers", "at least one"),
-        ("providers", 3, "providers", "tuple"),
+        ("providers", 3, "providers", "expected a list"),
     ],
 )
 def test_problems_of_a_composition(page: Page, path: str, value: Any, key: str, message: str) -> None:
@@ -94,7 +94,7 @@ def test_problems_of_a_composition(page: Page, path: str, value: Any, key: str, 
     ("path", "value", "key", "message"),
     [
         ("instances.star.box", [0.5, 0.5, 0.1, 0.9], "instances.star.box", "reversed"),
-        ("instances.star.phrase", "", "instances.star.phrase", "at least 1 character"),
+        ("instances.star.phrase", "", "instances.star.phrase", "is empty, expected text"),
         ("interactions.0.subject", "moon", "interactions.0.subject", "no instance named 'moon'"),
         ("caption", 3, "caption", "valid string"),
         ("__proto__", {"polluted": True}, "__proto__", "unknown key"),

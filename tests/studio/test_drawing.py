@@ -101,10 +101,11 @@ def test_pictures_can_be_drawn_again(page: Page, studio: Studio, models: Path, t
     # Names only; folders are nobody's business.
     assert [block["checkpoint"] for block in record.composition["providers"]] == ["tiny", "tiny"]  # type: ignore[union-attr,index,call-overload]
     assert str(models) not in record.model_dump_json() and str(studio.output) not in record.model_dump_json()
-    again = invoke(
-        "rerun", picture, "--models", models, "--models", studio.uploads.folder, "--output", tmp_path, "--device", "cpu"
-    ).stdout.strip()
-    np.testing.assert_array_equal(pixels(Path(again)), pixels(picture))
+    # Uploads are found where they lie, by those of single members, too.
+    single = page.finished(page.draw(composition, scene, seeds=["5"], alone=True))["views"][1]["files"][0]
+    for one in (picture, studio.output / single):
+        again = invoke("rerun", one, "--models", models, "--output", tmp_path, "--device", "cpu").stdout.strip()
+        np.testing.assert_array_equal(pixels(Path(again)), pixels(one))
     # The page gets it back, too.
     opened = page.ask("open_picture", name=picture.name)
     assert opened["seed"] == "5" and page.problems(opened["composition"], opened["scene"]) == {}
