@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -99,22 +99,34 @@ class Reference(StrictModel):
         return image
 
     def open(self) -> Image.Image:
-        """Return the picture as 8-bit RGB.
+        """Return the picture as 8-bit RGB, turned as its EXIF data say (as `diffusers.utils.load_image` does).
 
         Raises:
             InputError: the file is not a picture that can be read, or one of more than 8 bits, as some depth maps are.
         """
         if isinstance(self.image, Image.Image):
             return as_rgb(self.image, f"the picture of role {self.role!r}")
-        try:
-            with Image.open(self.image) as picture:
-                return as_rgb(picture, self.image.name)
-        except (OSError, Image.DecompressionBombError) as error:
-            raise InputError(f"{self.image.name} is not a picture that can be read: {error}") from error
+        return open_reference(self.image)
+
+
+def open_reference(file: Path) -> Image.Image:
+    """Return the picture in a file as `Reference.open` does.
+
+    Raises:
+        InputError: as there.
+    """
+    try:
+        with Image.open(file) as picture:
+            return as_rgb(picture, file.name)
+    except InputError:
+        raise
+    except Exception as error:
+        # Decoders fail in many ways at what is damaged.
+        raise InputError(f"{file.name} is not a picture that can be read: {error}") from error
 
 
 def as_rgb(picture: Image.Image, name: str) -> Image.Image:
-    """Return a picture as 8-bit RGB; `name` is what messages call it.
+    """Return a picture as 8-bit RGB, turned as its EXIF data say; `name` is what messages call it.
 
     Raises:
         InputError: it has more than 8 bits per value, as some depth maps have.
@@ -124,7 +136,7 @@ def as_rgb(picture: Image.Image, name: str) -> Image.Image:
             f"{name} has more than 8 bits per value (mode {picture.mode}), and would turn white where it is cut to 8: "
             "scale it to the range from 0 to 255 and store it as an 8-bit picture"
         )
-    return picture.convert("RGB")
+    return ImageOps.exif_transpose(picture).convert("RGB")
 
 
 class Scene(StrictModel):

@@ -12,7 +12,7 @@ from ..content_keys import replace_value
 from ..errors import AMDMError
 from ..input_files import files_of_composition, files_of_scene
 from ..plugins import PluginRegistry
-from ..scene import read_scene
+from ..scene import open_reference, read_scene
 from ..yaml_files import read_yaml
 from .uploads import UploadFolder
 
@@ -37,7 +37,7 @@ class StartingPoint:
 def read_start(
     title: str, composition: Path, scene: Path | None, plugins: PluginRegistry, uploads: UploadFolder
 ) -> StartingPoint:
-    """Read a starting point from files.
+    """Read a starting point from files of this machine; pictures may be all that `amdm run` takes.
 
     Args:
         title: what it is, in a line.
@@ -54,7 +54,7 @@ def read_start(
     weights = []
     for file in files_of_composition(resolved):
         if file.in_condition:
-            replace_value(content, file.key, uploads.add(file.path, file.path.name))
+            replace_value(content, file.key, uploads.keep(open_reference(file.path), file.path.name))
         elif file.declared:
             # Other texts that are the name of something here are words, such as the variant `fp16`.
             replace_value(content, file.key, str(file.path.resolve()))
@@ -64,7 +64,7 @@ def read_start(
         checked = read_scene(scene)
         drawn = read_yaml(scene)
         for file in files_of_scene(checked):
-            replace_value(drawn, file.key, uploads.add(file.path, file.path.name))
+            replace_value(drawn, file.key, uploads.keep(open_reference(file.path), file.path.name))
     return StartingPoint(title, content, drawn, tuple(weights))
 
 

@@ -7,7 +7,7 @@ import io
 import re
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
 from ..picture_files import prepare_folder, replace_file, require_space
@@ -39,7 +39,7 @@ class UploadFolder:
         self.folder = folder.resolve()
 
     def add(self, file: Path, name: str) -> str:
-        """Decode a picture and keep it as PNG, without whatever else the file held.
+        """Decode a picture that came over the network and keep it as PNG, without whatever else the file held.
 
         Args:
             file: the picture.
@@ -51,7 +51,18 @@ class UploadFolder:
         Raises:
             InputError: it is no picture of a format that is taken, too large, or damaged; or the disk is full.
         """
-        picture = _decoded(file, Path(name).name[:80] or "the file")
+        return self.keep(_decoded(file, Path(name).name[:80] or "the file"), name)
+
+    def keep(self, picture: Image.Image, name: str) -> str:
+        """Keep a picture as PNG, and return the name under which it is kept.
+
+        Args:
+            picture: RGB.
+            name: what its owner calls it.
+
+        Raises:
+            InputError: the disk is full.
+        """
         digest = hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
         # A picture that comes back under its stored name keeps it.
         stem = re.sub(r"-[0-9a-f]{12}$", "", Path(name).stem.lower())
@@ -82,7 +93,7 @@ def _decoded(file: Path, name: str) -> Image.Image:
                 raise InputError(
                     f"{name} has {picture.width}x{picture.height} pixels, expected {MAX_PIXELS} at most: scale it down"
                 )
-            return as_rgb(ImageOps.exif_transpose(picture), name)
+            return as_rgb(picture, name)
     except UnidentifiedImageError:
         # Its message names the file as it lies here.
         raise InputError(f"{name} is no picture of the formats {', '.join(FORMATS)}") from None

@@ -82,6 +82,32 @@ def test_local_weights_and_pictures(
     assert composition.exists() and scene.exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"), [("BMP", (40, 30)), ("TIFF", (40, 30)), ("GIF", (40, 30)), ("PNG", (8200, 4100))]
+)
+def test_pictures_of_ones_own_may_be_all_that_a_run_takes(
+    plugins: PluginRegistry, uploads: UploadFolder, tmp_path: Path, kind: str, size: tuple[int, int]
+) -> None:
+    (tmp_path / "style").write_bytes(picture_bytes(kind, size, "red"))
+    # Over the network it is refused.
+    with pytest.raises(InputError):
+        uploads.add(tmp_path / "style", "style")
+    references = [{"role": "style", "image": "style"}]
+    scene = write(tmp_path / "scene.yaml", {"caption": "x", "references": references})
+    block = {"use": "ip_adapter", "checkpoint": "zoo://ip_adapter", "base": "zoo://base", "image_encoder":
+             "zoo://image_encoder", "condition": {"references": references}}  # fmt: skip
+    content = {"providers": [block], "aggregation": {"strategy": "single"}}
+    (start, *_) = starting_points(write(tmp_path / "mine.yaml", content), scene, plugins, uploads)
+    (name,) = {
+        start.scene["references"][0]["image"],
+        start.composition["providers"][0]["condition"]["references"][0]["image"],
+    }
+    kept = uploads.find(name)
+    assert kept is not None
+    with Image.open(kept) as picture:
+        assert picture.size == size and picture.getpixel((3, 3)) == (255, 0, 0)
+
+
 def test_words_that_are_the_name_of_something_stay_words(
     plugins: PluginRegistry, uploads: UploadFolder, tmp_path: Path
 ) -> None:
@@ -106,7 +132,7 @@ def test_files_of_a_strategy(uploads: UploadFolder, tmp_path: Path) -> None:
         ({"providers": [{"use": "nothing"}]}, SCENE, "providers.0.use"),
         (COMPOSITION, {"caption": 3}, "caption"),
         (COMPOSITION, {"caption": "x", "references": [{"role": "style", "image": "none.png"}]}, "no such picture"),
-        (COMPOSITION, {"caption": "x", "references": [{"role": "style", "image": "mine.yaml"}]}, "is no picture"),
+        (COMPOSITION, {"caption": "x", "references": [{"role": "style", "image": "mine.yaml"}]}, "mine.yaml is not a picture"),
         ([], SCENE, "expected keys and values"),
         (SCENE, COMPOSITION, "swapped"),
     ],
