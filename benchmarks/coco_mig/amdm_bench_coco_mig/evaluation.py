@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from amdm_bench_coco_mig.drawing_times import read_times
 from amdm_bench_coco_mig.interfaces import Detector, Segmenter
 from amdm_bench_coco_mig.judges import Judges
 from amdm_bench_coco_mig.judging import InstanceScore, judge_picture
@@ -28,12 +29,14 @@ class Usable:
         pictures: by key, in the order of the benchmark.
         missing: keys without a picture.
         unreadable: keys whose picture cannot be read.
+        seconds: how long pictures took to draw, by key, where that is known.
     """
 
     folder: Path
     pictures: Mapping[str, Path]
     missing: tuple[str, ...]
     unreadable: tuple[str, ...]
+    seconds: Mapping[str, float]
 
 
 def examine_folder(folder: Path, entries: Mapping[str, Entry], partial: bool) -> Usable:
@@ -45,7 +48,8 @@ def examine_folder(folder: Path, entries: Mapping[str, Entry], partial: bool) ->
         partial: whether a part of the pictures is enough.
 
     Raises:
-        InputError: pictures are missing or cannot be read and `partial` is not set, or there are none at all.
+        InputError: pictures are missing or cannot be read and `partial` is not set, there are none at all, or the
+            times of their drawing cannot be read.
     """
     found = find_pictures(folder, entries)
     usable, missing, unreadable, problems = {}, [], [], []
@@ -67,7 +71,9 @@ def examine_folder(folder: Path, entries: Mapping[str, Entry], partial: bool) ->
     if problems and not (partial and usable):
         advice = "remove what cannot be read and go on with the command that drew them, or score what is there with --partial"
         raise InputError([*problems, Problem(advice, file=str(folder))] if usable else problems)
-    return Usable(folder, usable, tuple(missing), tuple(unreadable))
+    times = read_times(folder)
+    seconds = {key: times[path.name] for key, path in usable.items() if path.name in times}
+    return Usable(folder, usable, tuple(missing), tuple(unreadable), seconds)
 
 
 def judge_folders(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,8 @@ def _row(usable: Usable, scores: Mapping[str, Sequence[InstanceScore]], entries:
         "unreadable": list(usable.unreadable),
         "success_rate": _columns(success),
         "mean_iou": _columns(overlap),
+        "seconds": fmean(usable.seconds.values()) if usable.seconds else None,
+        "timed_pictures": len(usable.seconds),
         "outcomes": {outcome: outcomes[outcome] for outcome in OUTCOMES},
         "instances": {key: [asdict(score) for score in picture] for key, picture in scores.items()},
     }

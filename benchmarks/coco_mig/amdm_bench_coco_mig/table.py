@@ -18,10 +18,9 @@ def table(report: Mapping[str, Any]) -> str:
     """Return the rows measured here with their intervals, then those that others published."""
     measured = [line for row in report["rows"] for line in _measured(row)]
     published = [
-        (f"{name} {_MARKS[row['source']]}", _cells(row, lambda value: f"{value:.2f}"),
-         "-" if row["seconds"] is None else f"{row['seconds']:.2f}")
+        (f"{name} {_MARKS[row['source']]}", _cells(row, lambda value: f"{value:.2f}"), _seconds(row))
         for name, row in report["published"].items()
-    ]  # fmt: skip
+    ]
     labels = max(len(label) for label, _, _ in [*measured, *published])
     side = (_WIDTH + 1) * len(COLUMNS)
     lines = [
@@ -40,10 +39,14 @@ def table(report: Mapping[str, Any]) -> str:
 def _measured(row: Mapping[str, Any]) -> list[tuple[str, list[list[str]], str]]:
     label = row["name"] + (f" (only {row['pictures']} pictures)" if row["partial"] else "")
     return [
-        (label, _cells(row, lambda figure: f"{figure['percent']:.2f}"), "-"),
+        (label, _cells(row, lambda figure: f"{figure['percent']:.2f}"), _seconds(row)),
         ("  95 % interval, from", _cells(row, partial(_end, 0)), ""),
         ("  to", _cells(row, partial(_end, 1)), ""),
     ]
+
+
+def _seconds(row: Mapping[str, Any]) -> str:
+    return "-" if row["seconds"] is None else f"{row['seconds']:.2f}"
 
 
 def _end(which: int, figure: Mapping[str, Any]) -> str:
@@ -71,6 +74,9 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             f"This is not the whole benchmark ({counts}; the published one has {report['benchmark']['expected_per_level']} "
             "of each level): the published figures do not compare."
         )
+    if timed := [row for row in report["rows"] if row["timed_pictures"]]:
+        counts = ", ".join(f"{row['timed_pictures']} of {row['pictures']} pictures in {row['name']}" for row in timed)
+        notes.append(f"Time of a picture, where it was drawn, without the loading of the models: measured of {counts}.")
     for row in report["rows"]:
         if row["partial"]:
             notes.append(

@@ -31,9 +31,11 @@ def entries(tmp_path: Path) -> dict[str, Entry]:
     return read_benchmark(write_benchmark_json(tmp_path / "b.json", content(2)))
 
 
-def report_of(entries: dict[str, Entry], scores: dict[str, list[InstanceScore]]) -> dict[str, Any]:
+def report_of(
+    entries: dict[str, Entry], scores: dict[str, list[InstanceScore]], seconds: dict[str, float] | None = None
+) -> dict[str, Any]:
     missing = tuple(key for key in entries if key not in scores)
-    usable = Usable(Path("out"), {key: Path(f"{key}.png") for key in scores}, missing, ())
+    usable = Usable(Path("out"), {key: Path(f"{key}.png") for key in scores}, missing, (), seconds or {})
     return make_report([(usable, scores)], entries, "b.json", JUDGES)
 
 
@@ -102,6 +104,20 @@ def test_the_table_has_the_layout_of_the_papers(entries: dict[str, Entry]) -> No
     assert "*  not measured here: Aggregation of Multi Diffusion Models, Table 1" in text
     assert "** not measured here: LeyRio/MIG_Bench" in text
     assert "not the whole benchmark (2 of L2, 2 of L3, 2 of L4, 2 of L5, 2 of L6; the published one has 160" in text
+
+
+def test_the_time_is_the_mean_of_the_pictures_whose_time_is_known(entries: dict[str, Entry]) -> None:
+    scores = {key: [SUCCESS] * entry.level for key, entry in entries.items()}
+    report = report_of(entries, scores, {"1": 1.5, "2": 2.5, "5": 1.0, "9": 2.0})
+    assert (report["rows"][0]["seconds"], report["rows"][0]["timed_pictures"]) == (1.75, 4)
+    lines = table(report).splitlines()
+    assert lines[3].split()[-2:] == ["|", "1.75"] and lines[3].endswith("    1.75")
+    assert any(
+        line.endswith("without the loading of the models: measured of 4 of 10 pictures in out.") for line in lines
+    )
+    unknown = report_of(entries, scores)
+    assert (unknown["rows"][0]["seconds"], unknown["rows"][0]["timed_pictures"]) == (None, 0)
+    assert "Time of a picture" not in table(unknown)
 
 
 def test_the_whole_benchmark_is_not_called_a_part(tmp_path: Path) -> None:

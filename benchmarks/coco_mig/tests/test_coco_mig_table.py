@@ -99,11 +99,13 @@ def interruption(monkeypatch: pytest.MonkeyPatch) -> Interruption:
 
 
 def files_of(folder: str) -> dict[str, bytes]:
-    """Everything below a folder; of the report without the names of its rows, which hold the folder's."""
+    """Everything below a folder without times; of the report without the names of its rows, which hold the folder's."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
     report = json.loads(found.pop("table.json"))
     for row in report["rows"]:
         row["name"] = Path(row["name"]).name
+        del row["seconds"], row["timed_pictures"]
+        del found[f"{row['name']}/drawing_times.jsonl"]
     return {**found, "table.json": json.dumps(report).encode()}
 
 
@@ -115,11 +117,15 @@ def test_it_gives_what_the_other_commands_give_one_by_one(
     for row, composition in zip(ROWS, ("alone.yaml", "first.yaml", "second.yaml"), strict=True):
         bench("generate", "b.json", composition, "--output", f"parts/{row}", *SHORT, "--device", "cpu")
     apart = bench("evaluate", "b.json", *(f"parts/{row}" for row in ROWS), *models, "--output", "parts/table.json")
-    assert result.stdout.replace("whole/", "parts/") == apart.stdout
+    assert bench("evaluate", "b.json", *(f"whole/{row}" for row in ROWS), *models).stdout == result.stdout
     report, expected = (json.loads(Path(name, "table.json").read_text()) for name in ("whole", "parts"))
     assert [row.pop("name") for row in report["rows"]] == [f"whole/{row}" for row in ROWS]
     for row in expected["rows"]:
         row.pop("name")
+    # Only here is it known how long drawing took; the first picture of a row is drawn while the models are loaded.
+    assert all(row.pop("seconds") > 0 and row.pop("timed_pictures") == 5 for row in report["rows"])
+    assert all(row.pop("seconds") is None and row.pop("timed_pictures") == 0 for row in expected["rows"])
+    assert [line.split()[-1] for line in apart.stdout.splitlines()[3:12:3]] == ["-"] * 3
     assert report == expected
     assert len({json.dumps(row["instances"]) for row in report["rows"]}) == 3
     assert "whole/base (1 of 3): base of first.yaml alone" in result.stderr and "6 drawn" in result.stderr
@@ -149,8 +155,12 @@ def test_interrupted_anywhere_the_same_command_goes_on(
     assert interruption.drawn == PICTURES
     assert asked <= interruption.detected < asked + 6
     assert files_of("part") == files_of("whole")
+    # The seventh picture was the first of its row, the interrupted row has lost one more.
+    report = json.loads(Path("part/table.json").read_text())
+    assert [row["timed_pictures"] for row in report["rows"]] == [5, 4, 5]
     interruption.detected = 0
     table("part", "--json")
+    assert json.loads(Path("part/table.json").read_text()) == report
     assert (interruption.drawn, interruption.detected) == (PICTURES, 0)
     assert files_of("part") == files_of("whole")
 

@@ -72,6 +72,7 @@ def table(
     import torch
 
     from amdm_bench_coco_mig.benchmark_file import read_benchmark
+    from amdm_bench_coco_mig.drawing_times import TimedEngine
     from amdm_bench_coco_mig.evaluation import examine_folder, judge_folders
     from amdm_bench_coco_mig.judges import Judges
     from amdm_bench_coco_mig.report import make_report
@@ -112,7 +113,7 @@ def table(
         try:
             header, engine = prepare_engine(row.resolved, scenes, plugins, **drawing)
             check_batch(jobs, row.folder, header, resume=True, force=force)
-            batches.append((row, header, engine))
+            batches.append((row, header, TimedEngine(engine, row.folder)))
         except InputError as error:
             problems += [replace(problem, file=problem.file or str(row.file)) for problem in error.problems]
         except AMDMError as error:
