@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 
-from .composition import ResolvedComposition
+from .composition import ResolvedComposition, ResolvedMember
 from .errors import AMDMError, InputError, Problem
 from .latents import LatentSpace, NoiseSchedule, check_compatible
 from .models.context import LoadContext, load_contexts
+from .models.references import path_of
+from .option_texts import option_texts
 from .plugins import PluginRegistry
 from .provider import ProviderReport, TensorInfo
 from .sampling.plan import evaluation_plan
@@ -117,7 +120,8 @@ def inspect_members(resolved: ResolvedComposition, contexts: Sequence[LoadContex
 
 
 class MemberInspections:
-    """`inspect_members` that remembers what the files of a member said; for many compositions of the same members."""
+    """`inspect_members` that remembers what the files of a member said, until they change; for many compositions of the
+    same members."""
 
     def __init__(self) -> None:
         self._reports: OrderedDict[tuple[object, ...], ProviderReport | None] = OrderedDict()
@@ -129,7 +133,7 @@ class MemberInspections:
             InputError: as `inspect_members`.
         """
         keys = [
-            (member.spec.name, member.options.model_dump_json(), context.base_dir, context.dtype)
+            (member.spec.name, member.options.model_dump_json(), context.base_dir, context.dtype, _state(member))
             for member, context in zip(resolved.members, contexts, strict=True)
         ]
         # Looked up once: another thread may inspect, and forget, at the same time.
@@ -141,6 +145,23 @@ class MemberInspections:
             while len(self._reports) > _REMEMBERED:
                 self._reports.popitem(last=False)
         return [known[key] for key in keys]
+
+
+def _state(member: ResolvedMember) -> tuple[tuple[str, int, int, int], ...]:
+    """Return place, size, time of change and identity of the files that a member's options name.
+
+    Of a folder these are the files in it and in the folders in it: a model's own and those of its components.
+    """
+    found = []
+    for text in option_texts(member.options.model_dump(mode="json"), member.spec.options):
+        if text.declared:
+            path = path_of(text.value, member.base_dir)
+            # What cannot be looked at is told by whoever opens it; and somebody may take a file away meanwhile.
+            with suppress(OSError, ValueError):
+                for file in (path, *path.glob("*"), *path.glob("*/*")):
+                    state = file.stat()
+                    found.append((str(file), state.st_size, state.st_mtime_ns, state.st_ino))
+    return tuple(sorted(found))
 
 
 def examine_scenes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from studios import COMPOSITION, SCENE, Page, Studio
 from amdm_framework.plugins import PluginRegistry
 from amdm_framework.studio.drafts import DraftChecker
 from amdm_framework.studio.limits import MOST_ENTRIES, MOST_MEMBERS, MOST_STEPS
-from amdm_framework.testing.tiny_models import write_diffusers_folder
+from amdm_framework.testing.tiny_models import TINY_UNET, write_diffusers_folder
 from command_line import invoke
 
 
@@ -266,6 +267,27 @@ def test_a_download_is_told_until_it_is_there(page: Page, tmp_path: Path, monkey
     (repository / "refs" / "main").write_text("0")
     (member,) = page.check(composition, {"caption": "x"})["cost"]["members"]
     assert member["downloads"] == [] and member["components"]
+
+
+def test_local_models_are_looked_at_again_when_they_change(studio_with: Any, tmp_path: Path) -> None:
+    folder = write_diffusers_folder(tmp_path / "models" / "tiny")
+    write_diffusers_folder(tmp_path / "models" / "other", seed=1, text_seed=0, vae_seed=0)
+    page = studio_with(models=[tmp_path / "models"]).page()
+    blocks = [{"use": "stable_diffusion", "checkpoint": name, "name": name} for name in ("other", "tiny")]
+    composition = {"providers": blocks, "aggregation": {"strategy": "linear"}, "sampler": {"steps": 4}}
+    assert page.check(composition, {"caption": "x"})["incompatible"] == ""
+    config = folder / "scheduler" / "scheduler_config.json"
+    good = config.read_text()
+    # Of the same length, and soon after: that it is another file is told by its time of change.
+    config.write_text(json.dumps({**json.loads(good), "beta_end": 0.5}).ljust(len(good)))
+    assert "alphas_cumprod" in page.check(composition, {"caption": "x"})["incompatible"]
+    config.write_text(good)
+    assert page.check(composition, {"caption": "x"})["incompatible"] == ""
+    before = page.check(composition, {"caption": "x"})["cost"]["bytes"]
+    shutil.rmtree(folder)
+    assert "no such file or folder" in str(page.problems(composition, {"caption": "x"}))
+    write_diffusers_folder(folder, unet_config={**TINY_UNET, "block_out_channels": (64, 64)})
+    assert page.check(composition, {"caption": "x"})["cost"]["bytes"] > before
 
 
 @pytest.mark.parametrize("name", ["0", "12"])
