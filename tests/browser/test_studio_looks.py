@@ -97,6 +97,17 @@ def test_nothing_is_scrolled_to_the_side_on_a_desk(studio_page: StudioPage) -> N
         assert studio_page.panel(name).is_visible()
 
 
+def test_names_of_models_are_on_one_line_on_a_desk(studio_page: StudioPage) -> None:
+    names = studio_page.page.locator(".member-head strong")
+    assert names.all_text_contents() == ["interactdiffusion", "migc", "ip_adapter"]
+    # A line is 1.2 of the size of the letters.
+    lines = names.evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).fontSize))"
+    )
+    assert max(lines) < 1.5
+    assert names.evaluate_all("all => all.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
+
+
 def test_tabs_lead_to_every_part_in_a_hand(phone: StudioPage) -> None:
     parts = ("Scene", "Models", "Picture", "Gallery")
     tabs = phone.page.get_by_role("navigation", name="Parts of the page")
