@@ -223,7 +223,8 @@ def _resolve_scheme(scheme: str, name: str, reference: str, context: LoadContext
         )
     path = context.checkpoint_sources[scheme](name)
     if not path.exists():
-        raise CheckpointError(f"{reference}: leads to {path}, where there is nothing")
+        # Without the path, which would tell the studio's page of folders that are not open to it.
+        raise CheckpointError(f"{reference}: leads to {path.name!r}, which does not exist")
     return path
 
 

@@ -56,7 +56,7 @@ def test_schemes_of_plugins(tmp_path, context):
     context.checkpoint_sources = {"zoo": lambda name: tmp_path / name}
     (tmp_path / "base").mkdir()
     assert resolve_reference("zoo://base", context) == locate_reference("zoo://base", context) == tmp_path / "base"
-    with pytest.raises(CheckpointError, match="leads to"):
+    with pytest.raises(CheckpointError, match="leads to 'other', which does not exist"):
         resolve_reference("zoo://other", context)
     with pytest.raises(CheckpointError, match=r"known are hf://, zoo:// and paths.* Did you mean 'zoo'"):
         resolve_reference("zooo://base", context)

@@ -211,6 +211,14 @@ def test_the_studio_tells_no_folders_of_its_own(page: Page, studio: Studio) -> N
     assert str(studio.output) not in told and str(Path.home()) not in told
 
 
+def test_schemes_of_plugins_tell_no_folders(page: Page, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = places / "secret"
+    monkeypatch.setattr(PluginRegistry, "checkpoint_sources", {"data": lambda name: hidden / "none" / name})
+    problems = page.problems(composition("data://weights"), {"caption": "x"})
+    (message,) = problems.values()
+    assert "data://weights" in message and str(hidden) not in message and "secret" not in message
+
+
 @pytest.fixture
 def page_with_tables(tmp_path: Path, places: Path) -> Iterator[Page]:
     """The page of a studio, to which `models` is open, with a strategy that opens a file as soon as it is made."""
