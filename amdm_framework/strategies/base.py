@@ -322,7 +322,9 @@ def pull_metrics(
     Args:
         displacement: (B, C, H, W) the target's next latents, less those that it would have taken alone.
         parts: by secondary, (B, C, H, W) what of it is that member's: what would be missing if it had predicted what the
-            target predicts, all else being equal, or nothing beyond the unconditional half where guidance adds up.
+            target predicts, or nothing beyond the unconditional half where guidance adds up, with the weights and step
+            lengths of this step held. Where a rule finds these from the predictions (the angles of `slerp`, the lengths
+            of `amdm`, the weights of `superdiff`), they would have been others then, which is nobody's part.
         provider_count: of the run.
     """
     root_n = math.sqrt(displacement[0].numel())

@@ -43,6 +43,10 @@ class Preview:
 class Previewer:
     """Makes previews of the first picture of a batch: of all aggregated steps, and of others while there is time.
 
+    A member's is the x0 that it predicts at the step's start. The aggregate has no prediction of its own, so its preview
+    is read from the latents after the step, which with eta above 0 hold the noise that the step has added: it looks
+    grainier than what the models expect, the more the earlier the step.
+
     Decoding takes as long as a step or longer where the autoencoder is large and the network small, hence the limit.
 
     Args:

@@ -21,7 +21,7 @@ from amdm_framework.strategies.instance_relay import InstanceRelay
 from amdm_framework.strategies.linear import Linear
 from amdm_framework.strategies.relay import Relay
 from amdm_framework.strategies.slerp import Slerp, slerp_with_coefficients
-from amdm_framework.strategies.superdiff import ReverseStep, SuperDiffAnd, SuperDiffOr
+from amdm_framework.strategies.superdiff import SuperDiffAnd, SuperDiffOr
 from amdm_framework.testing.closed_form import make_strategy, run_toys, toy_providers
 
 SHAPE = (2, 4, 8, 8)
@@ -122,22 +122,64 @@ def test_composable_adds_to_the_targets_own_guidance(unconditional: str) -> None
         torch.testing.assert_close(advance.metrics["pull"][k], rms(advance.latents[0] - without.latents[0]))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("cls", [SuperDiffAnd, SuperDiffOr])
-@pytest.mark.parametrize("kind", ["ddpm", "euler"])
-def test_superdiff_pulls_by_its_weights(cls: type[AggregationStrategy], kind: str) -> None:
-    given = states(3, shared=True)
-    advance, transition = step_of(make_strategy(cls, step=kind), given, 0, 1.0)
-    reverse = ReverseStep.ddpm(transition) if kind == "ddpm" else ReverseStep.euler(transition)
+def coefficients_of(mixed: torch.Tensor, basis: list[torch.Tensor]) -> torch.Tensor:
+    """Return, for every image, the coefficients (B, K) of the sum of K tensors that another one is."""
+    columns = torch.stack([one.flatten(1) for one in basis], dim=-1)
+    solved = torch.linalg.lstsq(columns, mixed.flatten(1).unsqueeze(-1)).solution
+    # It is that sum, and nothing else.
+    torch.testing.assert_close(columns @ solved, mixed.flatten(1).unsqueeze(-1))
+    return solved.squeeze(-1)
+
+
+# Rules whose weights, or lengths of steps, depend themselves on what the members predict.
+DEPENDENT: list[tuple[type[AggregationStrategy], dict[str, Any], float]] = [
+    (Slerp, {}, 0.0),
+    (Slerp, {"weights": [0.5, 0.3]}, 0.7),
+    (AMDM, {}, 0.0),
+    (AMDM, {}, 0.7),
+    (AMDM, {"weights": [0.6, 0.7], "step_sizes": [3.0, 4.0, 5.0], "clamp": True}, 0.7),
+    (SuperDiffAnd, {"step": "ddpm"}, 1.0),
+    (SuperDiffAnd, {"step": "euler"}, 1.0),
+    (SuperDiffOr, {"step": "ddpm"}, 1.0),
+    (SuperDiffOr, {"step": "euler"}, 1.0),
+]
+
+
+@pytest.mark.parametrize(("cls", "options", "eta"), DEPENDENT)
+def test_a_pull_holds_the_weights_and_lengths_of_its_step(
+    cls: type[AggregationStrategy], options: dict[str, Any], eta: float
+) -> None:
+    on_noise = cls in (SuperDiffAnd, SuperDiffOr)
+    given = states(3, shared=on_noise)
+    advance, transition = step_of(make_strategy(cls, **options), given, 2, eta)
     target = given[0]
-    velocity = target.unconditional_epsilon + SCALES[0] * (target.epsilon - target.unconditional_epsilon)
-    increment = reverse.drift * velocity + reverse.noise * target.noise()
-    alone = reverse.next_scale * (target.latents / reverse.scale + increment)
-    torch.testing.assert_close(advance.metrics["displacement"][0], rms(advance.latents[0] - alone))  # type: ignore[operator]
+    if on_noise:
+        mixed = [state.epsilon for state in given]
+        others = [target.latents, target.unconditional_epsilon, target.noise()]
+    else:
+        mixed = [transition.sample(state.latents, state.epsilon, state.noise) for state in given]
+        others = [transition.mean(target.latents, target.epsilon)] if cls is AMDM and eta > 0 else []
+    taken = advance.latents[0]
+    assert taken is not None
+    # What the members had in this step is found from its outcome alone.
+    weights = coefficients_of(taken, [*mixed, *others])
     for k in (1, 2):
-        kappa = advance.metrics["kappa"][k]
-        factor = abs(reverse.next_scale * reverse.drift * SCALES[0]) * kappa.abs()  # type: ignore[union-attr]
-        expected = factor * rms(given[k].epsilon - target.epsilon)
-        torch.testing.assert_close(advance.metrics["pull"][k], expected)
+        replaced = [mixed[0] if other == k else one for other, one in enumerate(mixed)]
+        columns = torch.stack([*replaced, *others], dim=1)
+        without = (weights[:, :, None, None, None] * columns).sum(1)
+        found = advance.metrics["pull"][k]
+        assert found is not None and found.min() > 0.001
+        torch.testing.assert_close(found, rms(taken - without), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("cls", [SuperDiffAnd, SuperDiffOr])
+def test_superdiff_is_displaced_from_the_targets_own_guided_step(cls: type[AggregationStrategy]) -> None:
+    given = states(3, shared=True)
+    advance, transition = step_of(make_strategy(cls, step="ddpm"), given, 0, 1.0)
+    target = given[0]
+    guided = target.unconditional_epsilon + SCALES[0] * (target.epsilon - target.unconditional_epsilon)
+    alone = transition.sample(target.latents, guided, target.noise)
+    torch.testing.assert_close(advance.metrics["displacement"][0], rms(advance.latents[0] - alone))  # type: ignore[operator]
 
 
 def test_the_coefficients_of_a_spherical_mean_of_three_orthogonal_samples() -> None:

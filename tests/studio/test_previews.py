@@ -13,15 +13,26 @@ import pytest
 import torch
 from PIL import Image
 
+from amdm_framework.latents import NoiseSchedule
+from amdm_framework.provider import Step
 from amdm_framework.sampling.guidance import Guidance
 from amdm_framework.sampling.loop import StepReport
+from amdm_framework.sampling.transition import Transition, transitions
+from amdm_framework.strategies.base import ProviderState
 from amdm_framework.strategies.composable import Composable
 from amdm_framework.strategies.linear import Linear
 from amdm_framework.strategies.single import Single
 from amdm_framework.studio.previews import LONGEST_SIDE, SHARE, Preview, Previewer, data_uri
-from amdm_framework.testing.closed_form import initial_latents, make_strategy, run_toys, toy_providers
+from amdm_framework.testing.closed_form import (
+    STABLE_DIFFUSION_SCHEDULER,
+    initial_latents,
+    make_strategy,
+    run_toys,
+    toy_providers,
+)
 
 STEPS = 8
+SCHEDULE = NoiseSchedule.from_scheduler_config(STABLE_DIFFUSION_SCHEDULER)
 
 
 class Clock:
@@ -90,15 +101,72 @@ def test_of_every_member_and_of_the_aggregate() -> None:
             epsilon = epsilon_of(toy, state.latents, report.step.timestep)
             expected = decoded(expected_original(state.latents, epsilon, alpha))
             assert np.abs(pixels_of(preview).astype(int) - expected).max() <= 1
-        # The aggregate's x_{t-1}, explained by the noise that the target predicted.
-        merged = report.latents[0]
-        assert merged is not None
-        epsilon = epsilon_of(toys[0], report.states[0].latents, report.step.timestep)
-        expected = decoded(expected_original(merged, epsilon, report.transition.alpha_cumprod_previous))
-        assert np.abs(pixels_of(previews[index][0]).astype(int) - expected).max() <= 1
     # The target alone, as far as there is time; the last step's is the picture itself.
     assert all([one.name for one in step] in ([], [""]) for step in previews[3:])
     assert previews[-1] == []
+
+
+def known(pattern: torch.Tensor, latents: torch.Tensor, transition: Transition) -> ProviderState:
+    """Return a member that knows what the picture will be."""
+    a = transition.alpha_cumprod
+    epsilon = (latents - math.sqrt(a) * pattern) / math.sqrt(1 - a)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(9))
+    return ProviderState(latents, epsilon, None, 1.0, lambda: noise)
+
+
+def aggregate_of(
+    patterns: list[torch.Tensor], strategy: Any, index: int, eta: float, count: int = STEPS
+) -> tuple[np.ndarray, Transition]:
+    """Return the aggregate's preview, as numbers from 0 to 1, after a step of members that know the picture."""
+    transition = transitions(SCHEDULE, count, eta)[index]
+    a = transition.alpha_cumprod
+    noise = torch.randn((1, *patterns[0].shape), generator=torch.Generator().manual_seed(3))
+    latents = math.sqrt(a) * patterns[0] + math.sqrt(1 - a) * noise
+    states = [known(pattern, latents, transition) for pattern in patterns]
+    strategy.begin(len(states), count)
+    step = Step(index, count, transition.timestep)
+    report = StepReport(step, transition, states, list(strategy.advance(step, states, transition).latents))
+    toys = toy_providers(len(patterns))
+    (preview, *_) = Previewer([toy.name for toy in toys], toys[0]).previews_of(report)
+    assert preview.name == ""
+    return pixels_of(preview) / 255, transition
+
+
+SMOOTH = torch.linspace(0.3, 0.7, 64).expand(4, 64, 64)
+
+
+@pytest.mark.parametrize("index", [0, 3, 6])
+def test_the_aggregate_of_members_that_agree_is_what_they_know(index: int) -> None:
+    shown, _ = aggregate_of([SMOOTH, SMOOTH], make_strategy(Linear, steps=STEPS), index, 0.0)
+    assert np.abs(shown - SMOOTH[:3].permute(1, 2, 0).numpy()).max() < 1 / 255
+
+
+@pytest.mark.parametrize("index", [0, 3, 6])
+def test_the_aggregate_of_members_that_do_not_agree_lies_between(index: int) -> None:
+    shown, transition = aggregate_of([SMOOTH, 1 - SMOOTH], make_strategy(Linear, steps=STEPS), index, 0.0)
+    a, previous = transition.alpha_cumprod, transition.alpha_cumprod_previous
+    # Half of each, and the more of the target's the less this step could change: the ratio of the noise to the picture
+    # after the step to that before it.
+    unmoved = math.sqrt((1 - previous) / previous / ((1 - a) / a))
+    first, second = SMOOTH[:3].permute(1, 2, 0).numpy(), 1 - SMOOTH[:3].permute(1, 2, 0).numpy()
+    expected = (first + second) / 2 + unmoved * (first - second) / 2
+    assert np.abs(shown - expected).max() < 1 / 255
+
+
+def test_the_aggregate_holds_the_noise_of_a_stochastic_step() -> None:
+    level = torch.full((4, 64, 64), 0.5)
+    spread = []
+    for index in (160, 180):
+        shown, transition = aggregate_of([level], make_strategy(Single), index, 1.0, count=200)
+        a, previous = transition.alpha_cumprod, transition.alpha_cumprod_previous
+        # DDPM's posterior (Ho et al. 2020, eq. 7) adds noise of this variance, in place of as much of the old noise.
+        added = (1 - previous) / (1 - a) * (1 - a / previous)
+        replaced = math.sqrt(1 - previous) - math.sqrt(1 - previous - added)
+        expected = math.sqrt((added + replaced**2) / previous)
+        assert abs(shown.mean() - 0.5) < 0.01 and abs(shown.std() / expected - 1) < 0.03
+        spread.append(shown.std())
+    # Of eta 0 it was less than a step of 8-bit pixels.
+    assert spread[0] > spread[1] > 0.01
 
 
 def test_of_one_model_they_agree() -> None:
