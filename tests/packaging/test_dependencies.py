@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -47,8 +50,36 @@ def test_the_pin_of_torch_takes_cpu_and_cuda_builds():
 
 
 def test_every_dependency_of_the_framework_says_why_it_is_there():
-    block = re.search(
-        r"^dependencies = \[\n(.*?)^\]", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert block is not None
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    block = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    extras = re.search(r"^\[project.optional-dependencies\]\n(.*?)^\[", text, re.MULTILINE | re.DOTALL)
+    assert block is not None and extras is not None
     assert all(re.search(r'",\s+# \w', line) for line in block[1].splitlines())
+    named = [line for line in extras[1].splitlines() if '"' in line]
+    assert len(named) > 5 and all(re.search(r"# \w", line) for line in named)
+
+
+def test_everything_that_the_framework_imports_is_named():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    # pydantic's other half, of which every version of it takes exactly one.
+    named = {canonicalize_name(Requirement(line).name) for group in groups for line in group} | {"pydantic-core"}
+    imported: dict[str, str] = {}
+    for file in (REPOSITORY / "amdm_framework").rglob("*.py"):
+        if "templates" in file.parts:
+            # Packages of their own.
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules = [node.module]
+            imported |= {module.partition(".")[0]: file.name for module in modules}
+    offered = packages_distributions()
+    missing = {
+        module: file
+        for module, file in imported.items()
+        if module not in sys.stdlib_module_names
+        and module != "amdm_framework"
+        and not named & {canonicalize_name(name) for name in offered.get(module, [module])}
+    }
+    assert {"fastapi", "torch", "uvicorn"} < imported.keys() and missing == {}
