@@ -65,6 +65,15 @@ def test_what_was_typed_into_a_field_of_a_model_is_undone_at_once(studio_page: S
     undo(studio_page)
     soon(studio_page.composition, begun)
     assert steps.input_value() == str(begun["sampler"]["steps"])
+    # What is chosen from a list is a change each time.
+    studio_page.page.locator('[data-fold="execution"] summary').click()
+    lists = studio_page.page.locator('[data-fold="execution"] select')
+    for number in (1, 2):
+        lists.first.select_option(index=number)
+    undo(studio_page)
+    soon(lambda: lists.first.evaluate("one => one.selectedIndex"), 1)
+    undo(studio_page)
+    soon(studio_page.composition, begun)
     # In a text field the browser undoes what was typed there, and the page nothing.
     studio_page.page.get_by_role("button", name="Remove migc").click()
     steps.press_sequentially("0")

@@ -2,14 +2,15 @@
 
 import { h } from './dom.js';
 
-// `content` is the mapping that holds the keys, `path` leads to it; `edit` is called with every change of a value, and its key.
+// `content` is the mapping that holds the keys, `path` leads to it; `edit` gets every change of a value, and a
+// name for those that belong together: what is typed into one field.
 function fieldOf(option, content, path, edit) {
   const key = path ? `${path}.${option.key}` : option.key;
   const name = `field-${key}`;
-  const set = (value) => edit(() => {
+  const set = (value, group = key) => edit(() => {
     if (value === undefined) delete content[option.key];
     else content[option.key] = value;
-  }, key);
+  }, group);
   const control = controlOf(option, content[option.key], set, option.key in content);
   for (const [attribute, value] of Object.entries({ id: name, 'data-key': key, 'aria-describedby': `${name}-help` })) {
     control.setAttribute(attribute, value);
@@ -48,11 +49,12 @@ export function fold(id, title, opened, make) {
 
 function controlOf(option, value, set, given) {
   const standard = option.default === null || option.default === undefined ? '' : written(option.default);
-  // What comes in place of a value that is not given stands in brackets in the help.
-  const example = standard || (option.help.match(/\[([^\]]+)\]\.?$/) || [])[1] || option.type.replace(/ \| null$/, '');
+  // What comes in place of a value that is not given stands in brackets in the help, for a list not as it would be typed.
+  const inWords = option.kind === 'yaml' ? null : option.help.match(/\[([^\]]+)\]\.?$/);
+  const example = standard || (inWords || [])[1] || option.type.replace(/ \| null$/, '');
   if (option.kind === 'switch' || option.kind === 'choice') {
     const values = option.kind === 'switch' ? [false, true] : option.choices;
-    const select = h('select', { onchange: () => set(select.value === '' ? undefined : values[Number(select.value)]) },
+    const select = h('select', { onchange: () => set(select.value === '' ? undefined : values[Number(select.value)], null) },
       option.required ? null : h('option', { value: '' }, standard === '' ? 'not set' : `${standard} (default)`),
       values.map((one, index) => h('option', { value: index }, written(one))));
     select.value = given ? String(values.findIndex((one) => one === value)) : '';
@@ -78,7 +80,8 @@ function controlOf(option, value, set, given) {
 
 function numberOr(text) {
   // What is no number is sent as it is: the answer says so at the field.
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : text;
+  const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
+  return Number.isFinite(number) ? number : text;
 }
 
 function written(value) {

@@ -24,7 +24,7 @@ export class ModelsPanel {
 
   // What fields call to change a value.
   editing(before = () => {}) {
-    return (change, key) => this.store.editComposition((composition) => { before(composition); change(); }, false, `composition ${key}`);
+    return (change, group) => this.store.editComposition((composition) => { before(composition); change(); }, false, group && `composition ${group}`);
   }
 
   show() {
