@@ -40,12 +40,14 @@ class GalleryEntry:
         thumbnail: as a data URI.
         caption: of its scene.
         seed: its own, as text: JavaScript's numbers hold 53 bits.
+        made_by: the members that drew it.
     """
 
     name: str
     thumbnail: str
     caption: str
     seed: str
+    made_by: str
 
 
 class Gallery:
@@ -159,7 +161,13 @@ def _entry(path: Path) -> GalleryEntry | None:
     except InputError:
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return GalleryEntry(path.name, data_uri(small), _caption(record.scene), str(record.seed))
+    return GalleryEntry(
+        path.name,
+        data_uri(small),
+        _caption(record.scene),
+        str(record.seed),
+        " + ".join(one.name for one in record.members),
+    )
 
 
 def _caption(scene: Mapping[str, Any]) -> str:

@@ -34,8 +34,8 @@ export class Gallery {
 
   show() {
     put(this.list, ...(this.pictures.length ? this.pictures.map((one) => h('button', {
-      type: 'button', class: 'shelved', 'data-name': one.name, title: `${one.name}: ${one.caption}`, onclick: () => this.open(one.name),
-    }, h('img', { src: one.thumbnail, alt: one.caption || one.name, onload: (event) => event.target.classList.toggle('small', event.target.naturalWidth <= 128) }), h('span', {}, one.caption || 'no caption'), h('span', { class: 'faint' }, `seed ${one.seed}`)))
+      type: 'button', class: 'shelved', 'data-name': one.name, title: `${one.name}: ${one.caption}\n${one.made_by}`, onclick: () => this.open(one.name),
+    }, h('img', { src: one.thumbnail, alt: one.caption || one.name, onload: (event) => event.target.classList.toggle('small', event.target.naturalWidth <= 128) }), h('span', {}, one.caption || 'no caption'), h('span', { class: 'faint' }, `seed ${one.seed}`), h('span', { class: 'faint' }, one.made_by)))
       : [h('p', { class: 'faint' }, 'Pictures you draw are kept here.')]));
   }
 
@@ -52,7 +52,7 @@ export class Gallery {
     try {
       this.onopen(await this.server.askAbout(file, 'open_picture'));
     } catch (error) {
-      this.say(error.message);
+      this.say(`${file.name}: ${error.message}. To make it a reference picture, drop it onto the scene.`);
     }
   }
 }

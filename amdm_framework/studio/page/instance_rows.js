@@ -42,12 +42,18 @@ export class InstanceRows {
     const phrase = h('input', { placeholder: 'what it is, e.g. a red circle',
       oninput: () => edit((one) => { one.phrase = phrase.value; }, false, `phrase ${row.name}`), onchange: () => afterClick(() => this.nameByPhrase(row)) });
     const colour = h('select', { class: 'colour', title: 'Colour: a word in the phrase',
-      onchange: () => edit((one) => { one.phrase = withColour(one.phrase, colour.value); }) },
+      onchange: () => store.editScene((scene) => {
+        const one = scene.instances[row.name];
+        const before = one.phrase;
+        one.phrase = withColour(before, colour.value);
+        // Models read the caption as well: two that say different colours of one thing are no help to them.
+        if (before && scene.caption && scene.caption.includes(before)) scene.caption = scene.caption.replace(before, one.phrase);
+      }) },
     h('option', { value: '' }, 'no colour'), ...colourWords().map((word) => h('option', { value: word }, word)));
     const sides = SIDES.map((side, index) => h('input', { type: 'number', min: 0, max: 1, step: 0.01, 'data-box': index,
       onchange: ({ target }) => {
         // Empty, or no number: what was there before is shown again.
-        if (Number.isFinite(target.valueAsNumber)) edit((one) => { one.box[index] = target.valueAsNumber; }, false);
+        if (Number.isFinite(target.valueAsNumber)) edit((one) => { one.box[index] = Math.min(1, Math.max(0, target.valueAsNumber)); }, false);
         else target.value = store.scene.instances[row.name].box[index];
       } }));
     const numbers = h('div', { class: 'numbers' }, sides.map((input, index) => h('label', {}, SIDES[index], input)));

@@ -7,14 +7,19 @@ import { keepFocus } from './focus.js';
 const MOST_REMEMBERED = 200;
 
 export class JobView {
-  // `onopen` gets what made a picture.
-  constructor(server, say, onopen) {
-    Object.assign(this, { server, say, onopen });
+  // `onopen` gets what made a picture, `oncancel` the key of a job.
+  constructor(server, say, onopen, oncancel) {
+    Object.assign(this, { server, say, onopen, oncancel });
+    this.cancel = h('button', { type: 'button', class: 'button', onclick: () => this.oncancel(this.job.key) }, 'Cancel');
+    this.large = h('dialog', { class: 'large', onclick: () => this.large.close() });
     this.job = null;
     this.choices = {};
     this.boxes = false;
     this.images = new Map();
     this.made = '';
+    this.about = h('span', { class: 'faint' });
+    this.bar = h('div', { class: 'tools' }, this.about, h('span', { class: 'gap' }), this.cancel);
+    this.sketches = h('div', {});
     this.element = h('div', { class: 'result' });
     this.show(null);
   }
@@ -42,8 +47,10 @@ export class JobView {
         found ? h('img', { src: found.image, alt: `${text}, expected after step ${found.step}` }) : h('div', { class: 'blank' }),
         h('figcaption', {}, text, h('span', { class: 'faint' }, found ? ` step ${found.step}` : '')));
     };
-    put(this.element,
-      h('p', { class: 'faint' }, `${job.stage || 'starting'}: step ${job.step} of ${job.steps || '…'}`),
+    this.about.textContent = this.said(job);
+    // The button stays the same element under whoever presses it.
+    if (this.bar.parentElement !== this.element) put(this.element, this.bar, this.sketches);
+    put(this.sketches,
       h('progress', { max: job.steps || 1, value: job.step, 'aria-label': 'Steps' }),
       shot('', 'Together'),
       job.members.length > 1 ? h('div', { class: 'previews' }, job.members.map((name) => shot(name, name))) : null);
@@ -60,8 +67,13 @@ export class JobView {
       this.progress = h('progress', { 'aria-label': 'Steps', hidden: job.state !== 'drawing' });
       keepFocus(this.element, () => put(this.element, ...this.result(job, at)));
     }
+    this.about.textContent = this.said(job);
     this.progress.max = job.steps || 1;
     this.progress.value = job.step;
+  }
+
+  said(job) {
+    return `${job.stage || 'starting'}: step ${job.step} of ${job.steps || '…'}`;
   }
 
   result(job, at) {
@@ -76,6 +88,7 @@ export class JobView {
     const check = (key, text, checked, onchange) => h('label', { class: 'check' },
       h('input', { type: 'checkbox', checked, 'data-key': key, onchange: (event) => onchange(event.target.checked) }), text);
     return [
+      job.state === 'drawing' ? this.bar : null,
       this.progress,
       drawnBy,
       h('div', { class: at.view === '*' ? 'pictures beside' : 'pictures' }, shown.map((view) => this.figure(job, view, at.position, at.view === '*'))),
@@ -100,7 +113,7 @@ export class JobView {
   figure(job, view, position, captioned) {
     const text = view.name ? `${view.name} alone` : 'Together';
     const image = this.picture(view.files[position], `${text}, seed ${job.seeds[position]}`);
-    const frame = h('div', { class: 'frame' }, image);
+    const frame = h('div', { class: 'frame', title: 'Click to enlarge', onclick: () => this.enlarge(image) }, image);
     if (this.boxes) {
       const over = s('svg', { class: 'overlay', preserveAspectRatio: 'none' });
       const lay = () => {
@@ -117,14 +130,24 @@ export class JobView {
 
   picture(file, alt) {
     const image = h('img', { alt, class: 'drawn', onload: () => image.classList.toggle('small', image.naturalWidth <= 128) });
-    this.image('picture', { name: file }).then((uri) => { image.src = uri; }, (error) => { image.alt = error.message; });
+    image.hidden = true;
+    image.addEventListener('load', () => { image.hidden = false; });
+    this.image('picture', { name: file }).then((uri) => { image.src = uri; }, (error) => { image.alt = error.message; image.hidden = false; });
     return image;
   }
 
   plot(job, position) {
-    const image = h('img', { class: 'plot', alt: 'How far the members pulled at each step' });
+    const image = h('img', { class: 'plot', alt: 'How far the members pulled at each step', title: 'Click to enlarge', hidden: true, onclick: () => this.enlarge(image) });
+    image.addEventListener('load', () => { image.hidden = false; });
     this.image('trace', { job: job.key, position }).then((uri) => { image.src = uri; }, (error) => this.say(error.message));
     return image;
+  }
+
+  // Over the whole page, until the next click or Escape.
+  enlarge(image) {
+    put(this.large, h('img', { src: image.src, alt: image.alt, class: image.classList.contains('small') ? 'small' : '' }));
+    if (!this.large.isConnected) this.element.closest('.studio').append(this.large);
+    this.large.showModal();
   }
 
   async download(file) {

@@ -75,7 +75,7 @@ function build(page, server, installed) {
     tab('scene');
   };
   const gallery = new Gallery(server, say, open);
-  const picture = new PicturePanel(store, server, say, open, () => gallery.load());
+  const picture = new PicturePanel(store, server, say, open, () => gallery.load(), (name) => tab(name));
   const scene = new ScenePanel(store, server, say);
   const models = new ModelsPanel(store);
 

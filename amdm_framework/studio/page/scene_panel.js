@@ -52,7 +52,9 @@ export class ScenePanel {
     const tool = (name, key, text) => h('button', { type: 'button', 'aria-pressed': String(this.canvas.tool === name), 'data-tool': name,
       title: `${text} (${key})`, onclick: () => { this.canvas.choose(name); this.showTools(); } }, icon(name), text);
     put(this.tools,
-      h('div', { class: 'segmented', role: 'group', 'aria-label': 'Tool' }, tool('box', 'B', 'Box'), tool('arrow', 'A', 'Interaction')));
+      h('div', { class: 'segmented', role: 'group', 'aria-label': 'Tool' }, tool('box', 'B', 'Box'), tool('arrow', 'A', 'Interaction')),
+      h('span', { class: 'gap' }),
+      h('button', { type: 'button', class: 'button', title: 'Take everything away; Undo brings it back', onclick: () => this.clear() }, 'Clear'));
     this.canvas.element.setAttribute('data-tool', this.canvas.tool);
   }
 
@@ -83,6 +85,14 @@ export class ScenePanel {
     this.showReferences();
     this.canvas.draw();
     this.showProblems();
+  }
+
+  clear() {
+    this.store.selected = null;
+    this.store.editScene((scene) => {
+      for (const key of Object.keys(scene)) delete scene[key];
+      Object.assign(scene, { caption: '', instances: {}, interactions: [], references: [] });
+    });
   }
 
   showInteractions() {
@@ -158,11 +168,15 @@ export class ScenePanel {
     const shown = new Set();
     for (const slot of this.form.querySelectorAll('[data-problems]')) {
       const messages = this.store.problemsAt('scene', slot.dataset.problems);
-      put(slot, ...messages.map((message) => h('p', { class: 'problem' }, message)));
+      // What nobody has written yet is no mistake of anybody's.
+      const control = [...this.form.querySelectorAll('input[data-key]')].find((one) => one.dataset.key === slot.dataset.problems);
+      const empty = Boolean(control) && control.value === '';
+      put(slot, ...messages.map((message) => h('p', { class: empty ? 'faint missing' : 'problem' }, empty ? 'Still to be written.' : message)));
       if (messages.length) shown.add(slot.dataset.problems);
     }
     for (const control of this.form.querySelectorAll('[data-key]')) {
-      control.setAttribute('aria-invalid', String(this.store.problemsAt('scene', control.dataset.key).length > 0));
+      const wrong = this.store.problemsAt('scene', control.dataset.key).length > 0;
+      control.setAttribute('aria-invalid', String(wrong && control.value !== ''));
     }
     put(this.rest, ...this.store.problems('scene').filter((one) => !shown.has(one.key))
       .map((one) => h('p', { class: 'problem' }, one.key ? `${one.key}: ${one.message}` : one.message)));
