@@ -226,10 +226,14 @@ def test_weights_that_are_gone_since_the_draft_was_checked(page: Page, studio: S
     write_diffusers_folder(models / "short-lived")
     composition = {"providers": [{"use": "stable_diffusion", "checkpoint": "short-lived"}], "sampler": {"steps": 1},
                    "aggregation": {"strategy": "single"}}  # fmt: skip
-    assert page.problems(composition, {"caption": "x"}) == {}
+    # It waits behind another one, until they are gone.
+    before = page.draw({**COMPOSITION, "sampler": {"steps": 500}})
+    key = page.draw(composition, {"caption": "x"})
     for file in (models / "short-lived" / "unet").glob("*.safetensors"):
         file.unlink()
-    job = page.finished(page.draw(composition, {"caption": "x"}))
+    assert page.job(key)["state"] == "waiting"
+    page.ask("cancel", job=before)
+    job = page.finished(key)
     assert job["state"] == "failed" and "short-lived" in job["error"] and "Traceback" not in job["error"]
 
 
