@@ -52,7 +52,10 @@ def test_latents_that_are_not_finite_fail_alone_without_another_run(
     with pytest.warns(UserWarning, match="not finite"):
         drawn = make_drawer().draw([job("one"), job("nan"), job("three")])
     assert [one.png is None for one in drawn] == [False, True, False] and batches == [3]
-    assert drawn[1].error == "the latents are not finite at the end: a smaller guidance scale, step size or weight may help"
+    assert (
+        drawn[1].error
+        == "the latents are not finite at the end: a smaller guidance scale, step size or weight may help"
+    )
 
 
 def test_a_scene_that_a_member_cannot_read_takes_no_part(make_drawer: MakeDrawer, batches: list[int]) -> None:
