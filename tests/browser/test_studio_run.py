@@ -118,11 +118,6 @@ def test_several_seeds_are_one_batch_to_choose_from(studio_page: StudioPage, stu
         (file,) = studio.output.glob(f"*-{seed}.png")
         with Image.open(file) as kept:
             assert not differ(studio_page.pixels(), kept.convert("RGB"))
-    # Seeds are numbers.
-    studio_page.page.get_by_label("Seeds", exact=True).fill("one")
-    studio_page.draw_button.click()
-    studio_page.said.get_by_text("a seed is a whole number").wait_for()
-    assert studio_page.jobs().count() == 1
 
 
 def test_together_and_each_alone_are_compared(studio_page: StudioPage, studio: RunningStudio) -> None:
