@@ -28,6 +28,8 @@ def contact_sheet(folder: Path, output: Path, boxes: bool) -> None:
     from ..picture_files import prepare_folder, save_new
     from ..picture_grid import draw_grid
 
+    if folder.is_file():
+        raise InputError([Problem("is a file, expected the folder of a batch", file=str(folder))])
     entries = read_entries(folder)
     if not entries:
         raise InputError([Problem("nothing of this batch is drawn yet", file=str(folder))])

@@ -131,7 +131,7 @@ def test_what_is_no_batch_is_refused_and_nothing_is_written(amdm: Amdm, header: 
     for folder, message in (
         ("empty", "empty: there is no ledger.jsonl in it, expected the folder of `amdm batch --output`"),
         ("nowhere", "nowhere: there is no ledger.jsonl in it"),
-        ("composition.yaml", "cannot be read: Not a directory"),
+        ("composition.yaml", "is a file, expected the folder of a batch"),
         ("begun", "begun: nothing of this batch is drawn yet"),
         ("damaged", "ledger.jsonl: line 3 is damaged"),
         ("long", "ledger.jsonl: line 1 is damaged: longer than"),
