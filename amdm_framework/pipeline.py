@@ -181,9 +181,8 @@ class AMDMPipeline:
     @property
     def finite_advice(self) -> str:
         """What to do where latents are not finite at the end of a run."""
-        if self.dtype == torch.float16:
-            return "use dtype float32 or bfloat16"
-        return "a smaller guidance scale, step size or weight may help"
+        half = self.dtype == torch.float16
+        return "use dtype float32 or bfloat16" if half else "a smaller guidance scale, step size or weight may help"
 
     def _target_parameters(self) -> Iterator[torch.nn.Parameter]:
         return (p for module in self._loaded[0].modules().values() for p in module.parameters())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -313,25 +312,6 @@ def test_half_precision_is_the_first_suspect() -> None:
 
     pipe = AMDMPipeline([HalfProvider(torch.zeros(4, 8, 8))], make_strategy(Slerp))
     assert pipe.finite_advice == "use dtype float32 or bfloat16"
-
-
-class WarningProvider(ToyProvider):
-    def encode(self, conditions, settings):
-        for _ in conditions:
-            warnings.warn("cut after 3 tokens: 'x'", stacklevel=1)
-        warnings.warn("of another kind", DeprecationWarning, stacklevel=1)
-        return super().encode(conditions, settings)
-
-
-def test_what_members_warn_about_while_they_encode_belongs_to_the_run() -> None:
-    providers = [WarningProvider(torch.zeros(4, 8, 8)) for _ in range(2)]
-    pipe = AMDMPipeline(providers, make_strategy(Slerp), Guidance(scale=1), SamplerSettings(steps=2), names=["a", "b"])
-    with pytest.warns() as issued:
-        output = pipe(latents=torch.zeros(2, 4, 8, 8), output_type="latent")
-    assert output.warnings[:2] == ["a: cut after 3 tokens: 'x'", "b: cut after 3 tokens: 'x'"]
-    said = [(one.category, str(one.message)) for one in issued]
-    assert said.count((UserWarning, "a: cut after 3 tokens: 'x'")) == 1
-    assert (DeprecationWarning, "of another kind") in said
 
 
 @pytest.mark.parametrize(
