@@ -38,7 +38,7 @@ test: $(STAMP) ## all tests but those at full model size; PYTEST_ARGS="-k discov
 
 test-browser: $(STAMP) ## the studio in Chromium, which is installed from Debian's packages where there is none
 	$(VENV_PYTHON) tests/browser/chromium.py
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -m browser tests/browser $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -m browser --numprocesses auto --maxprocesses 2 --dist loadfile tests/browser $(PYTEST_ARGS)
 
 test-fuzz: $(STAMP) ## damaged and hostile inputs, 10 000 cases of them; `make test` has a few hundred
 	AMDM_FUZZ_CASES=$(or $(CASES),10000) $(VENV_PYTHON) -m pytest tests/fuzz $(PYTEST_ARGS)

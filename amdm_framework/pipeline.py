@@ -396,5 +396,5 @@ class AMDMPipeline:
 def _pictures(decoded: torch.Tensor, output_type: OutputType) -> list[Image.Image] | np.ndarray | torch.Tensor:
     if output_type == "pt":
         return decoded
-    array: np.ndarray = VaeImageProcessor.pt_to_numpy(decoded)
+    array: np.ndarray = VaeImageProcessor.pt_to_numpy(decoded.nan_to_num())  # black where it is not finite
     return array if output_type == "np" else VaeImageProcessor.numpy_to_pil(array)
