@@ -9,11 +9,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
 from amdm_bench_coco_mig.interfaces import Detections
 from amdm_framework.batch.coco_mig import Segment
+from amdm_framework.cli import main
 
 PAINTS = {
     "red": (220, 20, 20),
@@ -115,3 +117,12 @@ class FakeSegmenter:
             if self.mask is not None:
                 mask[:] = self.mask
         return masks
+
+
+def bench(*arguments: str | Path, code: int = 0) -> Result:
+    """Run `amdm bench coco-mig`; whatever is not one of its own exit codes fails the test."""
+    result = CliRunner().invoke(main, ["bench", "coco-mig", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result

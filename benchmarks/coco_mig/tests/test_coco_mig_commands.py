@@ -9,20 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from coco_mig_cases import content, draw_all, write_benchmark_json
+from coco_mig_cases import bench, content, draw_all, write_benchmark_json
 from PIL import Image
 
 from amdm_bench_coco_mig.grounding_dino import GroundingDino
-from amdm_framework.cli import main
-
-
-def bench(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["bench", "coco-mig", *map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from coco_mig_cases import content, write_benchmark_json
+from click.testing import Result
+from coco_mig_cases import bench, content, write_benchmark_json
 
 from amdm_bench_coco_mig.grounding_dino import GroundingDino
 from amdm_framework.batch.drawing import Drawer
-from amdm_framework.cli import main
 
 TARGET = '{use: interactdiffusion, checkpoint: "zoo://interactdiffusion", name: base}'
 SAMPLER = "sampler: {steps: 2, guidance_scale: 3, height: 64, width: 64"
@@ -27,14 +26,6 @@ aggregation: {{strategy: STRATEGY, steps: 1}}
 ALONE = f"providers: [{TARGET}]\naggregation: {{strategy: single}}\n{SAMPLER}}}\n"
 ROWS = ("base", "first", "second")
 PICTURES = 3 * 6
-
-
-def bench(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["bench", "coco-mig", *map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(autouse=True)
