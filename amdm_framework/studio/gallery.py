@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import re
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from ..record import open_picture, read_record
 from ..yaml_files import problems_of
 from .containment import ReadableFiles
 from .drawing import ALONE
-from .previews import data_uri
+from .previews import data_uri, uri_of
 
 PAGE = 24
 """Pictures that are shown at once."""
@@ -101,7 +100,7 @@ class Gallery:
         Raises:
             InputError: there is no such picture.
         """
-        return f"data:image/png;base64,{base64.b64encode(self.existing(name).read_bytes()).decode()}"
+        return uri_of(self.existing(name).read_bytes(), "png")
 
     def existing(self, name: str) -> Path:
         """Return the file of a picture that carries settings, by its name.

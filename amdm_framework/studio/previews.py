@@ -91,10 +91,15 @@ class Previewer:
 
 def data_uri(picture: Image.Image) -> str:
     """Return a picture as an address that holds it: small ones as PNG, others as JPEG."""
-    kind = "PNG" if max(picture.size) <= 128 else "JPEG"
+    kind = "png" if max(picture.size) <= 128 else "jpeg"
     content = io.BytesIO()
     picture.convert("RGB").save(content, format=kind, quality=85)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+    return uri_of(content.getvalue(), kind)
+
+
+def uri_of(content: bytes, kind: str) -> str:
+    """Return the file of a picture as an address that holds it; `kind` is `png` or `jpeg`."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _epsilon(state: ProviderState) -> torch.Tensor:

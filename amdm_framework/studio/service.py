@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import io
 import logging
@@ -16,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..composition import AggregationBlock, Composition, ProviderBlock, SamplerSettings
+from ..composition import AggregationBlock, ProviderBlock, SamplerSettings
 from ..devices import choose_device
 from ..errors import AMDMError, InputError
 from ..execution import ExecutionSettings
@@ -30,7 +29,7 @@ from .gallery import Gallery, settings_of
 from .incoming import IncomingFolder
 from .jobs import Job, JobQueue, JobRequest
 from .messages import message_of
-from .previews import data_uri
+from .previews import data_uri, uri_of
 from .start import StartingPoint
 from .uploads import UploadFolder
 
@@ -128,7 +127,6 @@ class StudioService:
                 {
                     "name": name,
                     "summary": offer.value.summary,
-                    "package": str(offer.distribution),
                     "options": [asdict(field) for field in form_of(offer.value.options)],
                     "condition": [asdict(field) for field in form_of(offer.value.condition)],
                 }
@@ -148,7 +146,6 @@ class StudioService:
             "member": [asdict(field) for field in form_of(ProviderBlock, leave_out=("use", "condition"))],
             "sampler": [asdict(field) for field in form_of(SamplerSettings)],
             "execution": [asdict(field) for field in form_of(ExecutionSettings)],
-            "top_keys": list(Composition.model_fields),
             "distinct": DISTINCT,
             "named_colours": NAMED_COLOURS,
             "starts": [{"title": start.title, "composition": start.composition, "scene": start.scene}
@@ -233,7 +230,7 @@ class StudioService:
             raise InputError("there is no such picture")
         plot = io.BytesIO()
         plot_trace(trace_of_picture(job.views[0].trace, position), f"seed {job.request.seeds[position]}", plot)
-        return {"uri": f"data:image/png;base64,{base64.b64encode(plot.getvalue()).decode()}"}
+        return {"uri": uri_of(plot.getvalue(), "png")}
 
     @answers
     def gallery(self, data: Data) -> Answer:

@@ -80,6 +80,11 @@ export function afterClick(action) {
   if (!pressed) flush();
 }
 
+// What is wrong, with its key where it does not stand beside the control of it.
+export function problemLine({ key, message }) {
+  return h('p', { class: 'problem' }, key ? `${key}: ${message}` : message);
+}
+
 // A row of buttons of which one is pressed.
 export function segmented(label, choices, chosen, onchoose) {
   return h('div', { class: 'segmented', role: 'group', 'aria-label': label },

@@ -1,4 +1,8 @@
-// Where somebody is typing.
+// Controls by the keys of what they edit, and where somebody is typing.
+
+export function controlAt(root, key) {
+  return root.querySelector(`[data-key="${CSS.escape(key)}"]`);
+}
 
 // Lists are made anew when they change; whoever was typing in one goes on there.
 export function keepFocus(parent, change) {
@@ -8,7 +12,7 @@ export function keepFocus(parent, change) {
   const caret = key && 'selectionStart' in active ? active.selectionStart : null;
   change();
   if (!key) return;
-  const again = [...parent.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key);
+  const again = controlAt(parent, key);
   if (!again) return;
   again.focus({ preventScroll: true });
   if (caret !== null && again.setSelectionRange && again.type === 'text') again.setSelectionRange(caret, caret);

@@ -1,6 +1,6 @@
 // The composition: members, their options, the rule of aggregation and the sampler; and whether all that fits.
 
-import { h, icon, iconButton, put } from './dom.js';
+import { h, icon, iconButton, problemLine, put } from './dom.js';
 import { fieldsOf, fold, formOf } from './fields.js';
 import { keepFocus } from './focus.js';
 import { PartViews } from './part_views.js';
@@ -152,7 +152,7 @@ export class ModelsPanel {
     // What is wrong below a field (an entry of a list) is shown at the nearest place above it.
     for (const one of problems.filter((problem) => !shown.has(problem.key))) {
       const slot = this.nearest(one.key);
-      slot.append(h('p', { class: 'problem' }, slot === this.rest && one.key ? `${one.key}: ${one.message}` : one.message));
+      slot.append(problemLine(slot === this.rest ? one : { message: one.message }));
     }
     this.showVerdict(problems.length);
   }

@@ -1,6 +1,7 @@
 // Drawing: seeds, and the jobs of this page as the studio says they are.
 
 import { afterClick, h, iconButton } from './dom.js';
+import { controlAt } from './focus.js';
 import { JobView } from './job_view.js';
 import { JobsList } from './jobs_list.js';
 
@@ -51,7 +52,7 @@ export class PicturePanel {
     const found = [...root.querySelectorAll('[aria-invalid="true"], .panel .problem, .panel .missing, .verdict.bad')].find((one) => one.checkVisibility());
     if (!found) return;
     const slot = found.closest('[data-problems]');
-    const control = slot && [...root.querySelectorAll('[data-key]')].find((one) => one.dataset.key === slot.dataset.problems);
+    const control = slot && controlAt(root, slot.dataset.problems);
     (control || found).scrollIntoView({ block: 'center' });
     (control || found).focus({ preventScroll: true });
   }

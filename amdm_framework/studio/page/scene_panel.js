@@ -1,8 +1,8 @@
 // The scene: the stage, the caption, and lists of instances, interactions and reference pictures.
 
 import { Canvas } from './canvas.js';
-import { h, icon, iconButton, put } from './dom.js';
-import { keepFocus } from './focus.js';
+import { h, icon, iconButton, problemLine, put } from './dom.js';
+import { controlAt, keepFocus } from './focus.js';
 import { InstanceRows } from './instance_rows.js';
 import { PartViews } from './part_views.js';
 
@@ -68,7 +68,7 @@ export class ScenePanel {
   }
 
   focus(key) {
-    const found = [...this.element.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key);
+    const found = controlAt(this.element, key);
     if (!found) return;
     // The picture above stays in sight where that is possible.
     found.focus({ preventScroll: true });
@@ -169,8 +169,8 @@ export class ScenePanel {
     for (const slot of this.form.querySelectorAll('[data-problems]')) {
       const messages = this.store.problemsAt('scene', slot.dataset.problems);
       // What nobody has written yet is no mistake of anybody's.
-      const control = [...this.form.querySelectorAll('input[data-key]')].find((one) => one.dataset.key === slot.dataset.problems);
-      const empty = Boolean(control) && control.value === '';
+      const control = messages.length ? controlAt(this.form, slot.dataset.problems) : null;
+      const empty = Boolean(control) && control.matches('input') && control.value === '';
       put(slot, ...messages.map((message) => h('p', { class: empty ? 'faint missing' : 'problem' }, empty ? 'Still to be written.' : message)));
       if (messages.length) shown.add(slot.dataset.problems);
     }
@@ -178,8 +178,7 @@ export class ScenePanel {
       const wrong = this.store.problemsAt('scene', control.dataset.key).length > 0;
       control.setAttribute('aria-invalid', String(wrong && control.value !== ''));
     }
-    put(this.rest, ...this.store.problems('scene').filter((one) => !shown.has(one.key))
-      .map((one) => h('p', { class: 'problem' }, one.key ? `${one.key}: ${one.message}` : one.message)));
+    put(this.rest, this.store.problems('scene').filter((one) => !shown.has(one.key)).map(problemLine));
   }
 }
 

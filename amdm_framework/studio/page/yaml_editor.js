@@ -1,6 +1,6 @@
 // A part as text. What is typed is checked as it is; the forms take it over once it can be read.
 
-import { h, put } from './dom.js';
+import { h, problemLine, put } from './dom.js';
 
 // Far more than the studio reads; a page that has to show such a text stands still.
 const MOST_FILE_BYTES = 2 ** 20;
@@ -27,7 +27,7 @@ export function yamlEditor(store, part) {
   store.on(`${part}-text`, () => { if (text.value !== store.texts[part]) text.value = store.texts[part]; });
   store.on(part, () => { if (store.typed[part] && text.value !== store.texts[part]) text.value = store.texts[part]; });
   store.on('answer', () => {
-    put(problems, ...store.problems(part).map((one) => h('p', { class: 'problem' }, one.key ? `${one.key}: ${one.message}` : one.message)));
+    put(problems, store.problems(part).map(problemLine));
   });
   return h('div', { class: 'yaml-editor' }, text, problems, h('div', { class: 'tools' }, save, load, file));
 }
