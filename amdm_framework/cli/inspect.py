@@ -67,6 +67,8 @@ def _write(file: Path, what: str, content: Mapping[str, Any], picture: Path) -> 
 
 
 def _echo_record(record: RunRecord, summary: Mapping[str, str], picture: Path) -> None:
+    from ..record import folders_near
+
     framework = record.versions.get("amdm-framework", "of an unknown version")
     echo_title(_line(f"{picture.name}: drawn by amdm-framework {framework}"))
     click.echo()
@@ -85,7 +87,7 @@ def _echo_record(record: RunRecord, summary: Mapping[str, str], picture: Path) -
     _echo_part("scene", _scene_rows(record.scene))
     _echo_part("versions", _version_rows(record.versions))
     if record.inputs:
-        _echo_part("local files that `amdm rerun` will look for", _input_rows(record.inputs, picture.parent))
+        _echo_part("local files that `amdm rerun` will look for", _input_rows(record.inputs, folders_near(picture)))
     else:
         click.echo("`amdm rerun` needs no local files for it.")
 
@@ -149,11 +151,11 @@ def _version_rows(versions: Mapping[str, str]) -> Iterator[Row]:
         yield name, f"{drawn_with}  {'the same here' if here == drawn_with else f'here is {here}'}"
 
 
-def _input_rows(inputs: Sequence[RecordedInput], folder: Path) -> Iterator[Row]:
+def _input_rows(inputs: Sequence[RecordedInput], folders: Sequence[Path]) -> Iterator[Row]:
     for item in inputs:
         digest = "a folder" if item.sha256 is None else f"sha256 {item.sha256[:_SHORT_DIGEST]}…"
         key = ".".join(map(str, (item.where, *item.key)))
-        there = [place for place in (folder, Path()) if (place / item.file).exists()]
+        there = [place for place in folders if (place / item.file).exists()]
         where = f"one of that name is in {there[0].absolute()}" if there else (
             "is not beside the picture nor in the current folder: `amdm rerun --models FOLDER`"
         )  # fmt: skip

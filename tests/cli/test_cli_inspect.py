@@ -111,6 +111,11 @@ def test_every_fact_of_a_record_is_shown_where_no_model_is_installed(here: Path,
     looked_for = report.split("will look for\n")[1]
     assert f"one of that name is in {here}" in looked_for.split("oil.png")[1]
     assert "amdm rerun --models FOLDER" in looked_for.split("oil.png")[0]
+    # Where `amdm rerun` looks, the studio's uploads are among it.
+    Path("uploads").mkdir()
+    Path("oil.png").rename("uploads/oil.png")
+    moved = amdm("inspect", "picture.png").stdout.split("will look for\n")[1]
+    assert f"one of that name is in {here / 'uploads'}" in moved.split("oil.png")[1]
 
 
 def test_json_is_the_record(here: Path, amdm: Amdm) -> None:
