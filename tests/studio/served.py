@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import http.client
 import json
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,6 +123,7 @@ def serving(studio: Studio, host: str = "127.0.0.1", password: str | None = None
     """
     listening = open_socket("127.0.0.1", 0)
     app: Any = make_app(studio.service, studio.incoming, host, password)
+    collect_event_loops()
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
@@ -133,6 +137,14 @@ def serving(studio: Studio, host: str = "127.0.0.1", password: str | None = None
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+def collect_event_loops() -> None:
+    """Let go of the event loops that gradio makes and never closes: they would warn in whatever test comes later."""
+    asyncio.set_event_loop(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def component_of(web: Web) -> int:
